@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
-"""`stop`: an end token, a stop string or a finished grammar. `length`: max_tokens or the context."""
+"""`stop`: an end token, a stop string or a finished grammar; `length`: max_tokens or context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one generation. Of several generations of one prompt, the first counts the prompt."""
+    """Tokens of one generation; of several for one prompt, the first counts the prompt."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -33,7 +33,7 @@ class TokenLogprob:
 
     token_id: int
     logprob: float
-    """Natural logarithm under the model's own distribution: before temperature, top_k and the like."""
+    """Natural logarithm in the model's own distribution: before temperature, top_k and so on."""
     top: tuple[tuple[int, float], ...] = ()
     """The likeliest (token id, log-probability) pairs, best first."""
 
