@@ -2,7 +2,7 @@
 
 PlaitError
 ├── UserError            something the caller can put right; the command line exits with 1
-│   ├── WorkflowError    the workflow itself is wrong; carries every problem found, not only the first
+│   ├── WorkflowError    the workflow itself is wrong; carries every problem found
 │   ├── InputError       rows, files or arguments cannot be read
 │   ├── ConfigError      options contradict each other or are out of range
 │   └── ModelError       a model cannot be found, is not supported, or cannot be loaded

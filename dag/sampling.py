@@ -52,7 +52,9 @@ class Sampling:
     """Output must be one of these."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.max_tokens <= MAX_NEW_TOKENS, "max_tokens", self.max_tokens, "at least 1")
+        _require(
+            1 <= self.max_tokens <= MAX_NEW_TOKENS, "max_tokens", self.max_tokens, "at least 1"
+        )
         _require(0.0 <= self.temperature <= 100.0, "temperature", self.temperature, "0 to 100")
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "over 0, at most 1")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")

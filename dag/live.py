@@ -1,0 +1,51 @@
+"""Live programs: `async def` workflows, which run as plain Python and await operators.
+
+The room that runs programs sets the current program; operators find it here. Nothing else of the
+runtime is known to this room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from .errors import WorkflowError
+from .source import caller, problem_at
+
+T = TypeVar("T")
+
+
+class Program(Protocol):
+    """A running live program."""
+
+    async def call(self, target: Any, arguments: Mapping[str, Any]) -> Any:
+        """Run an operator or a workflow with these arguments as a task of this program."""
+        ...
+
+
+PROGRAM: ContextVar[Program | None] = ContextVar("plait_program", default=None)
+
+
+def current_program(name: str) -> Program:
+    """The live program this code runs in; raises WorkflowError when it runs in none."""
+    program = PROGRAM.get()
+    if program is None:
+        hint = f"outside a workflow use engine.call({name}, ...)"
+        message = f"{name!r} was awaited outside an `async def` workflow"
+        raise WorkflowError(problem_at(caller(), message, hint, name))
+    return program
+
+
+async def gather(*calls: Awaitable[T]) -> list[T]:
+    """Await several calls at once; results stand in the order of the calls.
+
+    The first error cancels the others and is raised.
+    """
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,50 @@
+"""Where in the user's code something was written, for error messages."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file and a line in it, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def problem(self, message: str, hint: str | None = None, node: str | None = None) -> Problem:
+        return Problem(message, self.file, self.line, hint, node)
+
+
+def caller() -> Source | None:
+    """The innermost line on the stack that is not plait's own."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not str(frame.f_globals.get("__name__", "")).startswith(("plait.", "contextlib")):
+            return Source(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def of_function(fn: Callable[..., Any]) -> Source | None:
+    """Where a function is defined: the line of its `def` or first decorator."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return Source(code.co_filename, code.co_firstlineno) if code is not None else None
+
+
+def problem_at(
+    source: Source | None, message: str, hint: str | None = None, node: str | None = None
+) -> Problem:
+    """A problem with its place, when the place is known."""
+    return (
+        source.problem(message, hint, node) if source else Problem(message, None, None, hint, node)
+    )

@@ -1,0 +1,121 @@
+"""`@workflow`: a function that composes operators, compiled by tracing it once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from .errors import WorkflowError
+from .live import current_program
+from .nodes import Input, Lit, Workflow
+from .operators import Operator, Signature, signature_of
+from .source import caller, of_function, problem_at
+from .trace import TRACE, record
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class WorkflowFunction(Generic[P, R]):
+    """A decorated workflow. Called inside another workflow it becomes part of that one's DAG."""
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        self.fn, self.name = fn, fn.__name__
+        self.source = of_function(fn)
+        self.live = inspect.iscoroutinefunction(fn)
+        self.__name__, self.__qualname__ = fn.__name__, fn.__qualname__
+        self.__doc__, self.__module__, self.__wrapped__ = fn.__doc__, fn.__module__, fn
+
+    @cached_property
+    def signature(self) -> Signature:
+        return signature_of(self.fn)
+
+    @cached_property
+    def workflow(self) -> Workflow:
+        """The compiled workflow; raises WorkflowError with every problem found."""
+        if self.live:
+            return _live(self)
+        return compile_function(self.name, self.fn, self.signature)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if TRACE.get() is None:
+            hint = f"use engine.call({self.name}, ...)"
+            message = f"{self.name!r} was called outside a workflow"
+            raise WorkflowError(problem_at(caller(), message, hint))
+        if self.live:
+            hint = "make the calling workflow `async def` and await it there"
+            message = f"{self.name!r} is a live program and cannot be part of a compiled workflow"
+            raise WorkflowError(problem_at(caller(), message, hint))
+        return self.fn(*args, **kwargs)
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run this workflow now, inside a live program."""
+        bound = inspect.signature(self.fn).bind(*args, **kwargs).arguments
+        return cast(R, await current_program(self.name).call(self, bound))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """How a notebook shows the workflow: Mermaid where it can, else SVG, else text."""
+        from .draw import mermaid, svg
+
+        graph = self.workflow
+        return {
+            "text/vnd.mermaid": mermaid(graph),
+            "image/svg+xml": svg(graph),
+            "text/plain": f"workflow {graph.name!r}: {len(graph.nodes)} nodes",
+        }
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+def workflow(fn: Callable[P, R]) -> WorkflowFunction[P, R]:
+    """Make a function a workflow.
+
+    A plain function is run once, on handles, to record its DAG; calls of operators become nodes
+    and data flow makes the edges. An `async def` is a live program: it runs as plain Python for
+    every row and awaits operators with `.acall(...)`.
+    """
+    return WorkflowFunction(fn)
+
+
+def compile_function(name: str, fn: Callable[..., Any], signature: Signature) -> Workflow:
+    """Trace a function into a workflow; raises WorkflowError with every problem found."""
+    source = of_function(fn)
+    inputs = {p.name: (p.type, p.default) for p in signature.parameters}
+    trace, output = record(fn, inputs, source)
+    if trace.problems:
+        raise WorkflowError(*trace.problems)
+    kind = signature.returns
+    if kind is Any:
+        kind = trace.type_of(output)
+    return Workflow(name, trace.nodes, output, kind, source)
+
+
+def as_workflow(target: Any) -> Workflow:
+    """A workflow from whatever may be run: a workflow, a decorated one, or a lone operator."""
+    match target:
+        case Workflow():
+            return target
+        case WorkflowFunction():
+            return target.workflow
+        case Operator():
+            return compile_function(
+                target.name, lambda **inputs: target(**inputs), target.signature
+            )
+    name = getattr(target, "__name__", repr(target))
+    raise WorkflowError(
+        problem_at(
+            caller(), f"{name} is not a workflow", "decorate it with @workflow, @llm or @tool"
+        )
+    )
+
+
+def _live(function: WorkflowFunction[Any, Any]) -> Workflow:
+    inputs = {
+        p.name: Input(id=p.name, type=p.type, default=p.default, source=function.source)
+        for p in function.signature.parameters
+    }
+    returns = function.signature.returns
+    return Workflow(function.name, inputs, Lit(None), returns, function.source, function.fn)
