@@ -1,0 +1,52 @@
+"""The tool-using loop: generate, run the tools asked for, show their results, until an answer.
+
+A turn's text goes back into the conversation as it was generated, so that the next prompt begins
+with the tokens whose KV is already there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..dag.errors import LimitError, PlaitError
+from ..dag.messages import Message, user
+from ..dag.nodes import Agent
+from ..tools.calls import ToolRequest, parse_calls, tool_result_text
+from .program import Program
+from .values import decode
+
+if TYPE_CHECKING:
+    from .executor import Executor
+
+
+async def run_agent(executor: Executor, program: Program, node: Agent) -> Any:
+    """The agent's answer. Tool failures are shown to the model; running out of turns is not."""
+    prompt = executor.prompt_of(program, node)
+    messages = [user(prompt)] if isinstance(prompt, str) else list(prompt)
+    tools = {spec.name: spec for spec in node.tools}
+    functions = tuple(spec.as_function() for spec in node.tools)
+    for turn in range(node.max_turns):
+        generations = await executor.generate(program, node, messages, turn, functions)
+        said = parse_calls(generations[0].text, tools)
+        if not said.calls:
+            return decode(node, generations)
+        results = await asyncio.gather(
+            *(_answer(executor, program, node, tools, call) for call in said.calls)
+        )
+        messages = [*messages, Message("assistant", generations[0].text), *results]
+    raise LimitError(f"no answer after max_turns={node.max_turns} turns")
+
+
+async def _answer(
+    executor: Executor, program: Program, node: Agent, tools: dict[str, Any], call: ToolRequest
+) -> Message:
+    """The message that shows a call's result, or what was wrong with it, to the model."""
+    if call.problem is not None:
+        return Message("tool", f"error: {call.problem}", name=call.name)
+    try:
+        tool = tools[call.name].run
+        value = await executor.timed_tool(program, f"{node.id}/{call.name}", tool, call.arguments)
+        return Message("tool", tool_result_text(value), name=call.name)
+    except PlaitError as error:
+        return Message("tool", f"error: {error}", name=call.name)

@@ -1,0 +1,58 @@
+"""The seam between the executor and whatever writes text: a local model, a server, a fake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...dag.messages import Prompt
+from ...dag.sampling import Sampling
+from ..generation import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One generation asked of a backend, with what is known about who asks."""
+
+    prompt: Prompt | list[int]
+    """A text is one user message (raw text when `raw`); token ids are taken as they are."""
+    sampling: Sampling
+    model: str = "default"
+    seed: int = 0
+    """Seed for sampled calls whose settings have none: derived from run, row and node."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Tools the model may call, in OpenAI form, for the chat template."""
+    priority: float = 0.0
+    """Smaller runs first."""
+    node: str = ""
+    row: str = ""
+    raw: bool = False
+    """Do not apply the chat template to a text."""
+
+
+class Backend(Protocol):
+    """Writes text for calls. One instance serves one Engine, from its event loop."""
+
+    async def generate(self, call: Call) -> list[Generation]:
+        """`call.sampling.n` generations. Cancelling the awaiting task gives everything back.
+
+        Raises RowError kinds (PromptError, GenerationError) for this call alone, and ModelError
+        when its model cannot be loaded.
+        """
+        ...
+
+    async def open(self, models: tuple[str, ...]) -> None:
+        """Make models ready, by alias, before the first call.
+
+        Raises ConfigError for an unknown alias and ModelError for a model that cannot be loaded.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What runs here, for run.json: kind, models, device, dtype."""
+        ...
+
+    def close(self) -> None:
+        """Give memory and threads back. Calls still running fail with EngineError."""
+        ...

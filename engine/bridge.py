@@ -1,0 +1,101 @@
+"""One event loop in a thread, so that synchronous code (scripts, notebooks) can run coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..dag.errors import EngineError
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a daemon thread, started at its first use."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="plait-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result. An interrupt while waiting cancels it."""
+        try:
+            loop = self.loop()
+        except EngineError:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread; a second call does nothing."""
+        with self._lock:
+            loop, thread, self._loop, self._closed = self._loop, self._thread, None, True
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        if not thread.is_alive():
+            loop.close()
+
+
+async def _cancel_others() -> None:
+    others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class Stream(Generic[T]):
+    """A synchronous view of an async iterator that lives in a `LoopThread`.
+
+    Close it, or use it in a `with` block, to cancel what is still running.
+    """
+
+    def __init__(self, items: AsyncIterator[T], loop: LoopThread, stop: Callable[[], None]) -> None:
+        self._items, self._loop, self.stop = items, loop, stop
+        """`stop()` lets what is under way finish and starts nothing new; any thread may call it."""
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._loop.run(self._next())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _next(self) -> T:
+        return await anext(self._items)
+
+    def close(self) -> None:
+        """Cancel what is still running."""
+        self._loop.run(self._items.aclose())  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Stream[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,187 @@
+"""The Engine: what users hold. It owns the models and runs workflows over rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..dag.errors import ConfigError, PlaitError, RowError
+from ..dag.plan import Plan, make_plan
+from ..dag.sampling import Sampling
+from ..dag.workflow import as_workflow
+from .backends.backend import Backend, Call
+from .backends.fake import FakeBackend
+from .backends.local import LocalBackend
+from .bridge import LoopThread, Stream
+from .executor import DEFAULT_WINDOW, Executor, Options
+from .generation import Generation
+from .run import Row, Run, Stats
+
+RowIn = Mapping[str, Any] | PlaitError
+
+
+class RowStream(Stream[Row]):
+    """Rows as they finish, with the run's counters. `stop()` admits no further rows."""
+
+    def __init__(self, executor: Executor, rows: Iterable[RowIn], loop: LoopThread) -> None:
+        super().__init__(executor.run(rows), loop, executor.stop)
+        self.stats: Stats = executor.stats
+
+
+class Engine:
+    """Runs workflows over rows on local models.
+
+    model: directory, Hugging Face id or "demo"; `models` gives further aliases, `@llm(model=...)`
+    names them. device: "auto", "cpu", "cuda". dtype: "auto" is float32 on a CPU and the
+    checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for KV caches. backend: "local", "fake"
+    (answers with the last message) or an object with the methods of `Backend`.
+    max_rows: most rows under way at once. Use it in a `with` block, or call `close`.
+
+    Raises ModelError when a model is not there, ConfigError for settings that cannot be.
+    """
+
+    def __init__(
+        self, model: str | Path | None = None, *, models: Mapping[str, str | Path] | None = None,
+        device: str = "auto", dtype: str = "auto", kv_memory: int | str | None = None,
+        backend: str | Backend = "local", max_rows: int = DEFAULT_WINDOW, seed: int = 0,
+    ) -> None:  # fmt: skip
+        if max_rows < 1:
+            raise ConfigError(f"max_rows={max_rows} is out of range: at least 1")
+        aliases = dict(models or {})
+        if model is not None or not aliases:
+            aliases["default"] = model if model is not None else "demo"
+        self._options = Options(max_rows, seed)
+        self._loop = LoopThread()
+        if backend == "local":
+            self.backend: Backend = LocalBackend(
+                aliases, device=device, dtype=dtype, kv_memory=kv_memory
+            )
+        elif backend == "fake":
+            self.backend = FakeBackend()
+        elif isinstance(backend, str):
+            raise ConfigError(f"backend={backend!r} is not known: use 'local', 'fake' or an object")
+        else:
+            self.backend = backend
+
+    # -- workflows -----------------------------------------------------------------------------
+
+    def run(self, workflow: Any, rows: Iterable[RowIn]) -> Run:
+        """Run a workflow (or a lone operator) for every row; results in the rows' order.
+
+        A row that fails becomes a Row with status "error"; the others go on. Raises UserError
+        kinds for what concerns the whole run: the workflow, a model, the settings.
+        """
+        return self._loop.run(self.arun(workflow, rows))
+
+    async def arun(self, workflow: Any, rows: Iterable[RowIn]) -> Run:
+        graph, rows = as_workflow(workflow), list(rows)
+        executor = Executor(graph, self.backend, self._options)
+        executor.stats.rows_total = len(rows)
+        done = [row async for row in executor.run(rows)]
+        done.sort(key=lambda row: row.index)
+        return Run(done, executor.stats, make_plan(graph, _readable(rows)))
+
+    def stream(self, workflow: Any, rows: Iterable[RowIn]) -> RowStream:
+        """Rows as they finish. `rows` is read only as far as there is room for further rows."""
+        return RowStream(
+            Executor(as_workflow(workflow), self.backend, self._options), rows, self._loop
+        )
+
+    def astream(self, workflow: Any, rows: Iterable[RowIn]) -> AsyncIterator[Row]:
+        return Executor(as_workflow(workflow), self.backend, self._options).run(rows)
+
+    def call(self, workflow: Any, /, **inputs: Any) -> Any:
+        """Run a workflow once and return its output; a failure is raised as its own error."""
+        return self._loop.run(self.acall(workflow, **inputs))
+
+    async def acall(self, workflow: Any, /, **inputs: Any) -> Any:
+        executor = Executor(as_workflow(workflow), self.backend, self._options)
+        await self.backend.open(executor.workflow.models())
+        return await executor.call(inputs)
+
+    def explain(self, workflow: Any, rows: Iterable[Mapping[str, Any]] = ()) -> Plan:
+        """The plan for these rows, without running anything; `print` it."""
+        return make_plan(as_workflow(workflow), _readable(list(rows)))
+
+    async def aexplain(self, workflow: Any, rows: Iterable[Mapping[str, Any]] = ()) -> Plan:
+        return self.explain(workflow, rows)
+
+    # -- plain generation ----------------------------------------------------------------------
+
+    def generate(
+        self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
+        model: str = "default", return_errors: bool = False, **sampling: Any,
+    ) -> list[Any]:  # fmt: skip
+        """Continue texts or token ids, without a chat template: one `Generation` per prompt.
+
+        With n > 1 each prompt gives a list of them. `sampling` are the fields of `Sampling`. A
+        prompt that fails raises its error once the others are done; with `return_errors` the
+        error stands in its place instead.
+        """
+        work = self.agenerate(prompts, model=model, return_errors=return_errors, **sampling)
+        return self._loop.run(work)
+
+    async def agenerate(
+        self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
+        model: str = "default", return_errors: bool = False, **sampling: Any,
+    ) -> list[Any]:  # fmt: skip
+        try:
+            settings = Sampling(**sampling)
+        except TypeError as error:
+            raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
+        await self.backend.open((model,))
+        calls = [
+            Call(prompt, settings, model, seed=i, priority=i, row=str(i), raw=True)
+            for i, prompt in enumerate(_prompts(prompts))
+        ]
+        results = await asyncio.gather(*map(self._generate_one, calls))
+        if not return_errors:
+            for result in results:
+                if isinstance(result, RowError):
+                    raise result
+        return results
+
+    async def _generate_one(self, call: Call) -> Generation | list[Generation] | RowError:
+        try:
+            generations = await self.backend.generate(call)
+        except RowError as error:
+            return error
+        return generations if call.sampling.n > 1 else generations[0]
+
+    # -- end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel what runs and give memory and threads back; a second call does nothing."""
+        self._loop.close()
+        self.backend.close()
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Engine:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _prompts(prompts: Any) -> list[str | list[int]]:
+    """One prompt or several, texts or token ids, as a list of prompts."""
+    if isinstance(prompts, str):
+        return [prompts]
+    items = list(prompts)
+    if items and all(isinstance(i, int) for i in items):
+        return [items]
+    return [item if isinstance(item, str) else list(item) for item in items]
+
+
+def _readable(rows: Sequence[RowIn]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if not isinstance(row, PlaitError)]

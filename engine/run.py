@@ -1,0 +1,228 @@
+"""What a run gives back: rows, failures, usage and counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..dag.errors import PlaitError, RowError
+from .generation import Generation, Usage
+from .values import to_json
+
+MAX_SPANS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row failed."""
+
+    type: str
+    message: str
+    node: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        node = error.node if isinstance(error, RowError) else None
+        return cls(type(error).__name__, str(error), node)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": self.type, "message": self.message, "node": self.node}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The result of one input row."""
+
+    id: str | int
+    """The row's own `id`, else its position in the input, from 0."""
+    status: Literal["ok", "error"]
+    output: Any = None
+    """The workflow's result, in its declared type."""
+    error: Failure | None = None
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    """From the row's start to its end."""
+    index: int = 0
+    """Position in the input, from 0."""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as a line of a results file."""
+        usage = self.usage
+        return {
+            "id": self.id,
+            "status": self.status,
+            "output": to_json(self.output),
+            "error": self.error.as_json() if self.error else None,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+            },
+            "seconds": round(self.seconds, 4),
+        }
+
+
+class RowState:
+    """What is counted for a row while it runs; all its programs share one."""
+
+    __slots__ = ("id", "index", "prompt_tokens", "cached_tokens", "completion_tokens", "started")
+
+    def __init__(self, id: str | int, index: int) -> None:
+        self.id, self.index = id, index
+        self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        self.started = time.perf_counter()
+
+    def add(self, generations: list[Generation]) -> None:
+        for g in generations:
+            self.prompt_tokens += g.usage.prompt_tokens
+            self.cached_tokens += g.usage.cached_tokens
+            self.completion_tokens += g.usage.completion_tokens
+
+    def finish(self, output: Any = None, error: BaseException | None = None) -> Row:
+        """The finished row. An output that cannot be JSON makes it a failed one."""
+        if error is None:
+            try:
+                to_json(output)
+            except PlaitError as not_json:
+                error = not_json
+        usage = Usage(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+        seconds = time.perf_counter() - self.started
+        if error is not None:
+            return Row(self.id, "error", None, Failure.of(error), usage, seconds, self.index)
+        return Row(self.id, "ok", output, None, usage, seconds, self.index)
+
+
+@dataclass(slots=True)
+class NodeStats:
+    """Counters of one node over a run."""
+
+    operator: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    """Summed over calls; calls overlap, so this is not wall time."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One task in time, for the timeline. Seconds count from the start of the run."""
+
+    node: str
+    operator: str
+    row: str | int
+    start: float
+    end: float
+    ok: bool
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of a run, readable while it goes on."""
+
+    rows_total: int | None = None
+    """Rows in the input, when known."""
+    rows_ok: int = 0
+    rows_failed: int = 0
+    rows_running: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    nodes: dict[str, NodeStats] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    """Failed rows by type of error."""
+    spans: list[Span] = field(default_factory=list)
+    """The first tasks of the run, at most MAX_SPANS."""
+    spans_dropped: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
+
+    @property
+    def rows_done(self) -> int:
+        return self.rows_ok + self.rows_failed
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.perf_counter()) - self.started
+
+    def task(
+        self, node: str, operator: str, row: RowState, start: float, ok: bool,
+        generations: list[Generation],
+    ) -> None:  # fmt: skip
+        """Count one finished task."""
+        end = time.perf_counter()
+        counted = self.nodes.get(node)
+        if counted is None:
+            counted = self.nodes[node] = NodeStats(operator)
+        counted.calls += 1
+        counted.errors += not ok
+        counted.seconds += end - start
+        for g in generations:
+            usage = g.usage
+            counted.prompt_tokens += usage.prompt_tokens
+            counted.cached_tokens += usage.cached_tokens
+            counted.completion_tokens += usage.completion_tokens
+            self.prompt_tokens += usage.prompt_tokens
+            self.cached_tokens += usage.cached_tokens
+            self.completion_tokens += usage.completion_tokens
+        if len(self.spans) < MAX_SPANS:
+            zero = self.started
+            self.spans.append(Span(node, operator, row.id, start - zero, end - zero, ok))
+        else:
+            self.spans_dropped += 1
+
+    def row(self, row: Row) -> None:
+        """Count one finished row."""
+        if row.error is None:
+            self.rows_ok += 1
+        else:
+            self.rows_failed += 1
+            self.errors[row.error.type] = self.errors.get(row.error.type, 0) + 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Counters for run.json: everything but the spans."""
+        names = ("rows_total", "rows_ok", "rows_failed", "prompt_tokens", "cached_tokens",
+                 "completion_tokens", "errors", "spans_dropped")  # fmt: skip
+        nodes = {
+            name: {f: getattr(s, f) for f in NodeStats.__slots__} for name, s in self.nodes.items()
+        }
+        return {**{n: getattr(self, n) for n in names}, "seconds": self.seconds, "nodes": nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: one row of results for every row of input, in the input's order."""
+
+    rows: list[Row]
+    stats: Stats
+    plan: Any
+    """What was planned; see `plait.explain`."""
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Outputs in the input's order; None for rows that failed."""
+        return [row.output for row in self.rows]
+
+    @property
+    def failed(self) -> list[Row]:
+        return [row for row in self.rows if not row.ok]
+
+
+def row_id(row: Mapping[str, Any], index: int) -> str | int:
+    """A row's identity: its `id` column if that is a text or a number, else its position."""
+    id = row.get("id", index)
+    return id if isinstance(id, str | int) and not isinstance(id, bool) else index

@@ -1,0 +1,134 @@
+"""A workflow prepared for execution: what waits for what, worked out once and used for every row.
+
+Nodes run on demand. What the output needs (and every `write` tool that nothing else needs) is
+demanded from the start; what only one side of a branch needs is demanded when that side is taken,
+so the other side never runs. Counting what each demanded node still waits for is all the
+bookkeeping a row has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+from ..dag.nodes import (
+    Agent,
+    Arg,
+    Branch,
+    Const,
+    Input,
+    LLMCall,
+    Loop,
+    Map,
+    Node,
+    Project,
+    ToolCall,
+    Workflow,
+    refs,
+)
+from ..dag.sampling import Sampling
+from .values import constrain
+
+NOT_DEMANDED = -1
+
+
+class Kind(IntEnum):
+    """How a node is executed."""
+
+    GIVEN = 0
+    """Known from the start: inputs and constants."""
+    PROJECT = 1
+    BRANCH = 2
+    WORK = 3
+    """Takes time: runs as a task of its own."""
+
+
+class Wiring:
+    """The static part of executing one workflow body."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.nodes: tuple[Node, ...] = tuple(workflow.nodes.values())
+        self.index = {node.id: i for i, node in enumerate(self.nodes)}
+        self.kinds = tuple(_kind(node) for node in self.nodes)
+        self.constants = {n.id: n.value for n in self.nodes if isinstance(n, Const)}
+        self.wants = tuple(self._open(_strict_args(node)) for node in self.nodes)
+        feeds: list[list[int]] = [[] for _ in self.nodes]
+        for i, wanted in enumerate(self.wants):
+            for w in wanted:
+                feeds[w].append(i)
+        self.feeds = tuple(map(tuple, feeds))
+        self.goals = self._goals()
+        self.waiting, self.ready = self._demand_from_start()
+
+    def _open(self, args: Iterable[Arg]) -> tuple[int, ...]:
+        """Indices of the nodes that arguments need and that are not given."""
+        found = dict.fromkeys(self.index[id] for arg in args for id in refs(arg))
+        return tuple(i for i in found if self.kinds[i] is not Kind.GIVEN)
+
+    def open_refs(self, arg: Arg) -> tuple[int, ...]:
+        """Indices of the nodes an argument needs and that a run must compute."""
+        return self._open((arg,))
+
+    def _goals(self) -> tuple[int, ...]:
+        """What a run must complete: the output, and side effects that nothing else asks for."""
+        needed = {id for node in self.nodes for id in node.needs()}
+        effects = (
+            i for i, n in enumerate(self.nodes)
+            if isinstance(n, ToolCall) and n.tool.effect == "write" and n.id not in needed
+        )  # fmt: skip
+        return tuple(dict.fromkeys((*self._open((self.workflow.output,)), *effects)))
+
+    def _demand_from_start(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        waiting = [NOT_DEMANDED] * len(self.nodes)
+        stack = list(self.goals)
+        while stack:
+            i = stack.pop()
+            if waiting[i] == NOT_DEMANDED:
+                waiting[i] = len(self.wants[i])
+                stack += self.wants[i]
+        return tuple(waiting), tuple(i for i, count in enumerate(waiting) if count == 0)
+
+    @cached_property
+    def samplings(self) -> dict[str, Sampling]:
+        """Sampling settings of every LLM call, with the constraint its type asks for."""
+        return {
+            n.id: n.sampling if isinstance(n, Agent) else constrain(n)
+            for n in self.nodes if isinstance(n, LLMCall)
+        }  # fmt: skip
+
+    @cached_property
+    def bodies(self) -> dict[str, Wiring]:
+        """Wirings of the bodies of maps and loops, by node id; of conditions by `id:until`."""
+        found = {n.id: Wiring(n.body) for n in self.nodes if isinstance(n, Map | Loop)}
+        for n in self.nodes:
+            if isinstance(n, Loop) and n.until is not None:
+                found[f"{n.id}:until"] = Wiring(n.until)
+        return found
+
+    def prepare(self) -> Wiring:
+        """Work out everything now, so that mistakes show before the first row runs."""
+        assert self.samplings is not None
+        for body in self.bodies.values():
+            body.prepare()
+        return self
+
+
+def _kind(node: Node) -> Kind:
+    match node:
+        case Input() | Const():
+            return Kind.GIVEN
+        case Project():
+            return Kind.PROJECT
+        case Branch():
+            return Kind.BRANCH
+    return Kind.WORK
+
+
+def _strict_args(node: Node) -> tuple[Any, ...]:
+    """Arguments that must be there before a node starts: not the sides of a branch."""
+    if isinstance(node, Branch):
+        return (node.condition,)
+    return tuple(arg for _, arg in node.args())
