@@ -27,6 +27,7 @@ from .dag.llm import agent, llm, prompt
 from .dag.messages import Message, assistant, system, user
 from .dag.sampling import Sampling
 from .dag.workflow import workflow
+from .tools.tool import tool
 
 __all__ = [
     "Cancelled",
@@ -55,6 +56,7 @@ __all__ = [
     "map",
     "prompt",
     "system",
+    "tool",
     "user",
     "when",
     "workflow",
