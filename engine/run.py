@@ -11,7 +11,7 @@ from ..dag.errors import PlaitError, RowError
 from .generation import Generation, Usage
 from .values import to_json
 
-MAX_SPANS = 50_000
+MAX_SPANS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
