@@ -21,6 +21,11 @@ Step = str | int
 Path = tuple[Step, ...]
 
 
+def path_text(path: Path) -> str:
+    """A path as one would write it behind a value: `.names[0]`."""
+    return "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in path)
+
+
 def project(value: Any, path: Path) -> Any:
     """Follow a path of field names, keys and indices into a value.
 
@@ -72,11 +77,10 @@ class Slot:
         return value if type(value) is str and not self.spec else format(value, self.spec)
 
     def __str__(self) -> str:
-        path = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in self.path)
         tail = (f"!{self.conversion}" if self.conversion in ("s", "r") else "") + (
             f":{self.spec}" if self.spec else ""
         )
-        return "{" + self.name + path + tail + "}"
+        return "{" + self.name + path_text(self.path) + tail + "}"
 
 
 Part = str | Slot
