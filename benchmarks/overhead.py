@@ -57,7 +57,8 @@ def run_plait(count: int) -> float:
     """Seconds plait takes; rows are streamed and dropped, as `plait run` does."""
     from plait.engine.backends.fake import FakeBackend
 
-    with Engine(backend=FakeBackend(answer)) as engine:
+    backend = FakeBackend(answer)
+    with Engine(backend=backend) as engine:
 
         async def drain() -> int:
             return sum([row.ok async for row in engine.astream(graph, rows(count))])
@@ -66,6 +67,7 @@ def run_plait(count: int) -> float:
         done = asyncio.run(drain())
         seconds = time.perf_counter() - start
     assert done == count, f"{done} of {count} rows are ok"
+    assert backend.calls == count * NODES, f"{backend.calls} calls for {count} rows"
     return seconds
 
 
@@ -79,8 +81,8 @@ def run_langgraph(count: int, window: int = 256) -> float:
         texts: Annotated[list[str], add]
 
     async def node(state: State) -> dict[str, list[str]]:
-        f"Answer: {state['topic']}"
-        return {"texts": ["yes"]}
+        prompt = f"Answer: {state['topic']}"
+        return {"texts": ["yes" if prompt else ""]}
 
     layers = [["start"], [f"a{i}" for i in range(WIDE)], ["middle"],
               [f"b{i}" for i in range(NARROW)], ["end"]]  # fmt: skip
