@@ -1,0 +1,72 @@
+"""Prompts to token ids: the model's own chat template, or plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...dag.errors import PromptError, first_line
+from ...dag.messages import Message
+
+Prompt = str | Sequence[Message] | Sequence[int]
+
+
+class Encoder:
+    """A tokenizer with its chat template. Raw text is never wrapped; messages always are.
+
+    A model without a chat template gets the messages' contents, one per paragraph.
+    """
+
+    def __init__(self, tokenizer: Any | None) -> None:
+        self.tokenizer = tokenizer
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def encode(self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
+        """Token ids of a text, of messages, or of token ids."""
+        if isinstance(prompt, str):
+            return self._text(prompt, special=True)
+        if all(isinstance(part, Message) for part in prompt):
+            return self._messages([p for p in prompt if isinstance(p, Message)], tools)
+        ids = [p for p in prompt if isinstance(p, int) and not isinstance(p, bool)]
+        if len(ids) != len(prompt):
+            raise PromptError("a prompt is a text, a list of messages or a list of token ids")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens; empty for a model without a tokenizer."""
+        if self.tokenizer is None or not ids:
+            return ""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _text(self, text: str, special: bool) -> list[int]:
+        if self.tokenizer is None:
+            raise PromptError("this model has no tokenizer: give token ids, not text")
+        try:
+            return list(self.tokenizer.encode(text, add_special_tokens=special))
+        except (UnicodeError, TypeError) as error:
+            raise PromptError(f"the prompt is not valid text: {first_line(error)}") from error
+
+    def _messages(
+        self, messages: list[Message], tools: Sequence[Mapping[str, Any]] | None
+    ) -> list[int]:
+        if not messages:
+            raise PromptError("the prompt has no messages")
+        if not self.has_chat_template:
+            return self._text("\n\n".join(m.content for m in messages), special=True)
+        assert self.tokenizer is not None
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [m.as_dict() for m in messages],
+                tools=[dict(t) for t in tools] if tools else None,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except Exception as error:  # a template raises whatever it likes
+            raise PromptError(f"the chat template failed: {first_line(error)}") from error
+        return self._text(text, special=False)

@@ -1,0 +1,124 @@
+"""Running a Hugging Face model over packed rows, with our attention in place of its own.
+
+The model's layers reach the running step through a module variable: an argument of `forward`
+would be simpler, but some families do not pass it on. `_running` opens one step at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from .attention import StepAttention, step_attention
+from .attention.plan import Layout
+from .pool import Pool
+
+ATTENTION = "plait"
+
+_local = threading.local()
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **extra: Any,
+) -> tuple[torch.Tensor, None]:
+    """What every attention layer calls: (1, H, T, D) in, (1, T, Hq, D) out."""
+    step: StepAttention = _local.step
+    out = step.attend(
+        layer_of(module),
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        scale=scaling if scaling is not None else query.shape[-1] ** -0.5,
+        window=extra.get("sliding_window"),
+        softcap=extra.get("softcap"),
+        sinks=extra.get("s_aux"),
+    )
+    return out[None], None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+
+
+def layer_of(module: torch.nn.Module) -> int:
+    index = module.layer_idx
+    assert isinstance(index, int)
+    return index
+
+
+@contextmanager
+def _running(step: StepAttention) -> Iterator[None]:
+    assert getattr(_local, "step", None) is None, "steps do not nest"
+    _local.step = step
+    try:
+        yield
+    finally:
+        _local.step = None
+
+
+def run_packed(
+    model: torch.nn.Module,
+    step: StepAttention,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    keep: torch.Tensor,
+) -> torch.Tensor:
+    """Logits (len(keep), V) of the rows to keep."""
+    with _running(step):
+        out = model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep
+        )
+    logits: torch.Tensor = out.logits[0]
+    return logits
+
+
+class Runner:
+    """The model and its pool: turns a laid-out step into logits."""
+
+    def __init__(self, model: torch.nn.Module, pool: Pool) -> None:
+        self.model = model
+        self.pool = pool
+
+    @torch.inference_mode()
+    def run(self, layout: Layout) -> torch.Tensor:
+        """Logits of every span that samples, in packing order."""
+        device = self.pool.device
+        ids, positions, slots, keep = _rows(layout, self.pool.page_size)
+        id_row, position_row, slot_row, keep_row = (
+            torch.tensor(numbers, device=device) for numbers in (ids, positions, slots, keep)
+        )
+        step = step_attention(self.pool, layout, slot_row, position_row)
+        return run_packed(self.model, step, id_row, position_row, keep_row)
+
+
+def _rows(
+    layout: Layout, page_size: int
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]:
+    """Token ids, positions and slots of every row, and the rows whose logits are wanted.
+
+    At least one row is kept: models cannot take none.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    keep: list[int] = []
+    for span in layout.spans:
+        chunk, request = span.chunk, span.chunk.request
+        ids += request.tokens[chunk.start : chunk.end]
+        positions += range(chunk.start, chunk.end)
+        for start, length in request.runs(chunk.start, chunk.end, page_size):
+            slots += range(start, start + length)
+        if chunk.samples:
+            keep.append(span.row + chunk.count - 1)
+    return ids, positions, slots, keep or [0]

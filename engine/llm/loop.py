@@ -1,0 +1,211 @@
+"""The step loop: schedule, run, sample, finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ...dag.errors import EngineError, GenerationError, PlaitError, first_line
+from ..generation import FinishReason, Generation, Usage
+from .attention.plan import Layout, lay_out
+from .counters import Tally
+from .detokenizer import Decoder
+from .grammar import check_complete
+from .request import Chunk, Request
+from .sampler import Chosen, Draw, choose
+from .scheduler import CannotFit, Scheduler
+from .work import Work
+
+
+class Runs(Protocol):
+    """Turns a laid-out step into logits of the spans that sample, in order."""
+
+    def run(self, layout: Layout) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A request that is over."""
+
+    request: Request
+    generation: Generation | None = None
+    error: PlaitError | None = None
+
+
+TokenListener = Callable[[Request, int, str], None]
+"""(request, token, text that can be shown now)."""
+
+
+class StepLoop:
+    """One model's requests, moved forward one step at a time."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runs,
+        decoder: Decoder,
+        end_tokens: frozenset[int],
+        work: Work,
+        clock: Callable[[], float],
+        listener: TokenListener | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.tally = Tally()
+        self._runner = runner
+        self._decoder = decoder
+        self._end_tokens = end_tokens
+        self._work = work
+        self._clock = clock
+        self._listener = listener
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.scheduler.running) or self.scheduler.waiting > 0
+
+    def step(self) -> list[Outcome]:
+        """Run one step; the requests it ended. A step that breaks fails the requests in it only."""
+        began = self._clock()
+        try:
+            chunks = self.scheduler.schedule(began)
+        except CannotFit as stuck:
+            return [self._fail(stuck.request, GenerationError(str(stuck)))]
+        try:
+            return self._run(chunks, began)
+        except Exception as error:
+            return self._fail_all(chunks, error)
+
+    def _run(self, chunks: list[Chunk], began: float) -> list[Outcome]:
+        layout = lay_out(chunks, self.scheduler.tree.version, self.scheduler.page_size)
+        ready = self._clock()
+        logits = self._runner.run(layout)
+        sampled = [span.chunk.request for span in layout.spans if span.chunk.samples]
+        chosen = choose(logits[: len(sampled)], [_draw(r) for r in sampled])
+        ran = self._clock()
+        self.scheduler.commit(chunks, ran)
+        outcomes = [o for r, c in zip(sampled, chosen, strict=True) if (o := self._take(r, c))]
+        self._count(layout, len(sampled), ran - ready, self._clock() - began)
+        return outcomes
+
+    def abort(self, requests: Iterable[Request]) -> None:
+        """Drop requests, wherever they stand."""
+        now = self._clock()
+        for request in requests:
+            self.scheduler.remove(request, now)
+            self.tally.aborted += 1
+
+    # ---- one request's token ---------------------------------------------------------------
+
+    def _take(self, request: Request, chosen: Chosen) -> Outcome | None:
+        """Append a token; the outcome when it is the last."""
+        if chosen.token is None:
+            return self._fail(request, GenerationError("the model's logits are not numbers"))
+        token = chosen.token
+        request.tokens.append(token)
+        if chosen.logprob is not None:
+            request.logprobs.append(chosen.logprob)
+        try:
+            reason = self._reason(request, token)
+            if reason is not None:
+                return self._finish(request, reason)
+        except PlaitError as error:
+            return self._fail(request, error)
+        return None
+
+    def _reason(self, request: Request, token: int) -> FinishReason | None:
+        """Why the request ends with this token, if it does."""
+        sampling = request.sampling
+        ends = token in sampling.stop_token_ids or (
+            token in self._end_tokens and not sampling.ignore_eos
+        )
+        if request.grammar is not None and not ends:
+            request.grammar.accept(token)
+            ends = request.grammar.stopped
+        if request.stream is not None:
+            ends = self._stream(request, token, ends) or ends
+        if ends:
+            return "stop"
+        return "length" if len(request.tokens) >= request.limit else None
+
+    def _stream(self, request: Request, token: int, ends: bool) -> bool:
+        """Grow the text and show what is safe; True when a stop string was met."""
+        stream = request.stream
+        assert stream is not None
+        grammar_end = request.grammar is not None and request.grammar.stopped
+        if not ends or grammar_end:
+            stream.push(token)
+        last = ends or stream.stopped or len(request.tokens) >= request.limit
+        if last:
+            stream.finish()
+        if self._listener is not None:
+            self._listener(request, token, stream.take_rest() if last else stream.take())
+        return stream.stopped
+
+    def _finish(self, request: Request, reason: FinishReason) -> Outcome:
+        text = self._text(request)
+        if request.grammar is not None and not (request.stream and request.stream.stopped):
+            check_complete(request.grammar, request.sampling, text)
+        self.scheduler.remove(request, self._clock())
+        self.tally.finished += 1
+        generation = Generation(
+            token_ids=tuple(request.tokens[len(request.prompt) :]),
+            text=text,
+            finish_reason=reason,
+            logprobs=tuple(request.logprobs) if request.sampling.logprobs is not None else None,
+            usage=Usage(len(request.prompt), request.cached or 0, request.generated),
+        )
+        return Outcome(request, generation)
+
+    def _text(self, request: Request) -> str:
+        if request.stream is not None:
+            return request.stream.text
+        tokens = request.tokens[len(request.prompt) :]
+        ends = tokens[-1] in self._end_tokens and not request.sampling.ignore_eos
+        if ends or tokens[-1] in request.sampling.stop_token_ids:
+            tokens.pop()
+        return self._decoder.decode(tokens)
+
+    # ---- failure ---------------------------------------------------------------------------
+
+    def _fail(self, request: Request, error: PlaitError) -> Outcome:
+        self.scheduler.remove(request, self._clock())
+        self.tally.failed += 1
+        return Outcome(request, error=error)
+
+    def _fail_all(self, chunks: Sequence[Chunk], cause: Exception) -> list[Outcome]:
+        """A step broke: its requests fail, and what they computed in it is not trusted."""
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+            error: PlaitError = GenerationError("out of memory in a forward: lower kv_memory")
+        elif isinstance(cause, PlaitError):
+            error = cause
+        else:
+            error = EngineError(f"a step failed: {type(cause).__name__}: {first_line(cause)}")
+        error.__cause__ = cause
+        alive = {id(r) for r in self.scheduler.requests()}
+        return [self._fail(c.request, error) for c in chunks if id(c.request) in alive]
+
+    # ---- counting --------------------------------------------------------------------------
+
+    def _count(self, layout: Layout, sampled: int, model: float, step: float) -> None:
+        tally = self.tally
+        tally.steps += 1
+        tally.computed_tokens += layout.rows
+        tally.prefill_tokens += sum(
+            c.count
+            for c in (span.chunk for span in layout.spans)
+            if c.count > 1 or c.start < len(c.request.prompt)
+        )
+        tally.generated_tokens += sampled
+        tally.distinct_read += layout.distinct_read
+        tally.total_read += layout.total_read
+        tally.flops += self._work.flops(layout, sampled)
+        tally.bytes_read += self._work.bytes_read(layout)
+        tally.model_seconds += model
+        tally.step_seconds += step
+
+
+def _draw(request: Request) -> Draw:
+    allowed = request.grammar.allowed() if request.grammar is not None else None
+    return Draw(request.sampling, request.seed, request.generated, allowed)

@@ -1,0 +1,69 @@
+"""How much memory there is, and how much of it the KV pool gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+import torch
+
+from ...dag.errors import ConfigError, ModelError
+from .pool import KVShape, bytes_per_token
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+CPU_SHARE = 0.3
+GPU_SHARE = 0.85
+CPU_DEFAULT_LIMIT = 4 << 30
+
+
+def parse_bytes(size: int | str) -> int:
+    """`2GB`, `512 MiB`, `1000000`: bytes (units are powers of 1024)."""
+    if isinstance(size, int):
+        return size
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)i?b?\s*", size.lower())
+    if not found:
+        raise ConfigError(f"kv_memory={size!r} is not a size like '2GB'")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that could be allocated now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def pool_pages(
+    wanted: int | str | None,
+    layers: Sequence[KVShape],
+    dtype: torch.dtype,
+    page_size: int,
+    device: torch.device,
+    useful_tokens: int,
+) -> int:
+    """Pages of the pool: as asked, or a share of free memory that could be of use."""
+    page_bytes = bytes_per_token(layers, dtype) * page_size
+    free = free_memory(device)
+    if wanted is None:
+        share = (
+            free * GPU_SHARE if device.type == "cuda" else min(free * CPU_SHARE, CPU_DEFAULT_LIMIT)
+        )
+        size = min(int(share), page_bytes * -(-useful_tokens // page_size))
+    else:
+        size = parse_bytes(wanted)
+    pages = size // page_bytes
+    if pages < 2:
+        raise ModelError(
+            f"KV memory of {size} bytes holds {pages} pages of {page_bytes} bytes: give more"
+        )
+    if size > free:
+        raise ModelError(f"KV memory of {size} bytes was asked for, {free} bytes are free")
+    return pages

@@ -1,0 +1,244 @@
+"""Loading a Hugging Face causal LM, and refusing by name what would not run right."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ...dag.errors import ModelError, first_line
+from . import forward
+from .pool import KVShape
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, with what the engine needs to know of it."""
+
+    name: str
+    model: Any
+    tokenizer: Any | None
+    layers: tuple[KVShape, ...]
+    heads: int
+    max_context: int
+    vocab_size: int
+    end_tokens: frozenset[int]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """Load from a directory or a Hugging Face id. ModelError says what is wrong in one sentence."""
+    name = str(path)
+    place = choose_device(device)
+    config = _config(path)
+    _check_files(path)
+    family = _family(config, name)
+    _check_family(config, family, name)
+    kind = choose_dtype(dtype, config, place)
+    model = _weights(path, name, place, kind)
+    tokenizer = _tokenizer(path)
+    text = config.get_text_config()
+    layers = _kv_shapes(model, text, name)
+    return LoadedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        layers=layers,
+        heads=int(text.num_attention_heads),
+        max_context=max_context(text),
+        vocab_size=int(text.vocab_size),
+        end_tokens=_end_tokens(model, config),
+        device=place,
+        dtype=kind,
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"device {device!r} is not one that torch knows") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ModelError(f"device {device!r} is not supported: use 'cpu' or 'cuda'")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} was asked for, but torch sees no CUDA device")
+    return chosen
+
+
+def choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:
+    """`auto`: float32 on a CPU, the checkpoint's own on a GPU."""
+    if dtype == "auto":
+        own = getattr(config, "dtype", None)
+        return own if device.type == "cuda" and isinstance(own, torch.dtype) else torch.float32
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in names:
+        raise ModelError(f"dtype {dtype!r} is not one of auto, {', '.join(names)}")
+    return names[dtype]
+
+
+def max_context(config: Any) -> int:
+    """Longest sequence that the model treats right through our attention."""
+    limit = int(getattr(config, "max_position_embeddings", 0) or 0) or 1 << 20
+    rope = _rope(config)
+    if rope.get("rope_type") == "longrope":  # changes its table by the longest row of a batch
+        limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
+    chunk = getattr(config, "attention_chunk_size", None)  # chunked masks do not reach us
+    return min(limit, int(chunk)) if chunk else limit
+
+
+def _config(path: str | Path) -> Any:
+    place = Path(path)
+    if not place.is_dir() and (place.is_absolute() or str(path).count("/") != 1):
+        raise ModelError(f"model path {str(path)!r} does not exist")
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise ModelError(f"{str(path)!r} is not a model: it has no config.json")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"cannot read the model {str(path)!r}: {first_line(error)}") from error
+    if getattr(config, "auto_map", None):
+        raise ModelError(f"model {str(path)!r} brings its own code (auto_map), which is never run")
+    return config
+
+
+def _check_files(path: str | Path) -> None:
+    place = Path(path)
+    if not place.is_dir() or any(place.glob("*.safetensors")):
+        return
+    pickles = [*place.glob("*.bin"), *place.glob("*.pt"), *place.glob("*.pth")]
+    if pickles:
+        raise ModelError(
+            f"model {str(path)!r} has only pickled weights ({pickles[0].name}), which can run "
+            "code when read: convert them to safetensors"
+        )
+    raise ModelError(f"model {str(path)!r} has no safetensors weights")
+
+
+def _family(config: Any, name: str) -> Any:
+    try:
+        return AutoModelForCausalLM._model_mapping[type(config)]
+    except KeyError as error:
+        raise ModelError(
+            f"model {name!r} is a {config.model_type!r}, which is not a causal language model"
+        ) from error
+
+
+def _check_family(config: Any, family: Any, name: str) -> None:
+    """Refuse what the attention interface would run wrongly."""
+    text = config.get_text_config()
+    reason = _unsupported(text, family)
+    if reason:
+        raise ModelError(f"model {name!r} of family {config.model_type!r} is unsupported: {reason}")
+
+
+def _unsupported(config: Any, family: Any) -> str | None:
+    if getattr(config, "is_encoder_decoder", False):
+        return "it has an encoder"
+    if not family._can_set_attn_implementation():
+        return "its attention cannot be replaced"
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if getattr(family, "_is_stateful", False) or "linear_attention" in kinds:
+        return "some of its layers keep a state instead of keys and values"
+    if getattr(config, "num_kv_shared_layers", 0):
+        return "some of its layers share keys and values"
+    if _rope(config).get("rope_type") == "dynamic":
+        return "its rotary embedding depends on the other rows of a batch"
+    return None
+
+
+def _rope(config: Any) -> dict[str, Any]:
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if "rope_type" not in rope:  # one set per layer type
+        for part in rope.values():
+            if isinstance(part, dict) and part.get("rope_type") in ("dynamic", "longrope"):
+                return part
+    return dict(rope)
+
+
+def _weights(path: str | Path, name: str, device: torch.device, dtype: torch.dtype) -> Any:
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=forward.ATTENTION,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        return model.to(device).eval().requires_grad_(False)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        gc.collect()
+        raise ModelError(f"not enough memory on {device} to load {name!r}") from error
+    except Exception as error:
+        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}") from error
+
+
+def _tokenizer(path: str | Path) -> Any | None:
+    """The tokenizer, or None for a model that comes without one."""
+    place = Path(path)
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if place.is_dir() and not any((place / n).is_file() for n in names):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        message = f"cannot read the tokenizer of {str(path)!r}: {first_line(error)}"
+        raise ModelError(message) from error
+
+
+def _end_tokens(model: Any, config: Any) -> frozenset[int]:
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(config, "eos_token_id", None)
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)
+
+
+class _Probe:
+    """Stands in for a step once, to see what each layer sends."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[int, KVShape] = {}
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: Any
+    ) -> torch.Tensor:
+        self.shapes[layer] = KVShape(key.shape[1], key.shape[2], value.shape[2])
+        return query.new_zeros(query.shape[0], query.shape[1], value.shape[2])
+
+
+def _kv_shapes(model: Any, config: Any, name: str) -> tuple[KVShape, ...]:
+    """Heads and sizes of every layer's KV, seen in one forward of two tokens."""
+    probe = _Probe()
+    pair = torch.zeros(2, dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        logits = forward.run_packed(
+            model, probe, pair, torch.arange(2, device=model.device), pair[:1]
+        )
+    layers = int(config.num_hidden_layers)
+    if sorted(probe.shapes) != list(range(layers)):
+        raise ModelError(
+            f"model {name!r} is unsupported: {len(probe.shapes)} of its {layers} layers use the "
+            "attention interface"
+        )
+    if not torch.isfinite(logits).all():
+        raise ModelError(f"model {name!r} has weights that are not numbers (NaN or infinite)")
+    return tuple(probe.shapes[i] for i in range(layers))
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars and warnings off the screen."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,0 +1,71 @@
+"""The KV pool: one K and one V tensor per layer, (slots, heads, head size), and page moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """KV heads and sizes of one layer."""
+
+    heads: int
+    key_size: int
+    value_size: int
+
+    @property
+    def numbers(self) -> int:
+        """Numbers per token."""
+        return self.heads * (self.key_size + self.value_size)
+
+
+class Pool:
+    """KV of every page, on the device."""
+
+    def __init__(
+        self,
+        layers: Sequence[KVShape],
+        pages: int,
+        page_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.layers = tuple(layers)
+        self.pages = pages
+        self.page_size = page_size
+        self.device = device
+        self.dtype = dtype
+        slots = pages * page_size
+        # Not in inference mode: an inference tensor could not be written outside of it.
+        with torch.inference_mode(False):
+            self.keys = [self._empty(slots, s.heads, s.key_size) for s in layers]
+            self.values = [self._empty(slots, s.heads, s.value_size) for s in layers]
+
+    @property
+    def bytes_per_token(self) -> int:
+        return bytes_per_token(self.layers, self.dtype)
+
+    def write(
+        self, layer: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store (T, heads, size) at slots; the layer's whole K and V."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)
+        return keys, values
+
+    def copy(self, source: int, target: int, slots: int) -> None:
+        """Copy the first slots of one page to another."""
+        a, b = source * self.page_size, target * self.page_size
+        for tensor in (*self.keys, *self.values):
+            tensor[b : b + slots] = tensor[a : a + slots]
+
+    def _empty(self, slots: int, heads: int, size: int) -> torch.Tensor:
+        return torch.zeros(slots, heads, size, device=self.device, dtype=self.dtype)
+
+
+def bytes_per_token(layers: Sequence[KVShape], dtype: torch.dtype) -> int:
+    return sum(s.numbers for s in layers) * dtype.itemsize

@@ -1,0 +1,114 @@
+"""Choosing tokens from logits.
+
+Each draw is a function of the request's seed and the token's position alone: one uniform number,
+mapped through the cumulative distribution. So a request's tokens do not depend on its neighbours,
+on preemption or on a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...dag.sampling import Sampling
+from ..generation import TokenLogprob
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to choose the token of one row."""
+
+    sampling: Sampling
+    seed: int
+    position: int
+    allowed: torch.Tensor | None = None
+    """Boolean over the vocabulary, from a grammar; None allows all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The token of one row; `token` is None when its logits were not numbers."""
+
+    token: int | None
+    logprob: TokenLogprob | None = None
+
+
+def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Chosen]:
+    """One token per row of (rows, V)."""
+    if all(_plain(d) for d in draws):
+        best = logits.max(dim=-1)
+        sound = torch.isfinite(best.values).tolist()
+        return [
+            Chosen(t if ok else None) for t, ok in zip(best.indices.tolist(), sound, strict=True)
+        ]
+    return [_choose_row(row, draw) for row, draw in zip(logits, draws, strict=True)]
+
+
+def _plain(draw: Draw) -> bool:
+    sampling = draw.sampling
+    return sampling.greedy and draw.allowed is None and sampling.logprobs is None
+
+
+def _choose_row(row: torch.Tensor, draw: Draw) -> Chosen:
+    row = row.float()
+    if not torch.isfinite(row.max()):
+        return Chosen(None)
+    scores = row
+    if draw.allowed is not None:
+        scores = row.masked_fill(~draw.allowed, float("-inf"))
+    token = int(scores.argmax()) if draw.sampling.greedy else _sample(scores, draw)
+    return Chosen(token, _logprob(row, token, draw.sampling.logprobs))
+
+
+def _sample(scores: torch.Tensor, draw: Draw) -> int:
+    """Temperature, then top_k, top_p and min_p, each on what the one before left."""
+    sampling = draw.sampling
+    scores = scores / sampling.temperature
+    order: torch.Tensor | None = None
+    if sampling.top_k or sampling.top_p < 1.0:
+        scores, order = scores.sort(descending=True, stable=True)
+    if sampling.top_k:
+        scores[sampling.top_k :] = float("-inf")
+    if sampling.top_p < 1.0:
+        before = torch.softmax(scores.double(), dim=-1)
+        before = before.cumsum(dim=-1) - before
+        scores = scores.masked_fill(before >= sampling.top_p, float("-inf"))
+    if sampling.min_p > 0.0:
+        limit = scores.max() + torch.log(torch.tensor(sampling.min_p, device=scores.device))
+        scores = scores.masked_fill(scores < limit, float("-inf"))
+    sums = torch.softmax(scores.double(), dim=-1).cumsum(dim=-1)
+    point = uniform(draw.seed, draw.position) * float(sums[-1])
+    at = int(torch.searchsorted(sums, point, right=True))
+    at = min(at, int(torch.isfinite(scores).nonzero()[-1]))
+    return int(order[at]) if order is not None else at
+
+
+def _logprob(row: torch.Tensor, token: int, top: int | None) -> TokenLogprob | None:
+    if top is None:
+        return None
+    logs = torch.log_softmax(row, dim=-1)
+    best = logs.topk(top) if top else None
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True) if best else ()
+    return TokenLogprob(token, float(logs[token]), tuple(pairs))
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) that only the seed and the position determine."""
+    return (mix(seed ^ mix(position + 1)) >> 11) * 2.0**-53
+
+
+def mix(number: int) -> int:
+    """A 64-bit hash (the finalizer of splitmix64)."""
+    number = (number + 0x9E3779B97F4A7C15) & _MASK
+    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
+    return number ^ (number >> 31)
+
+
+def seed_of(seed: int, index: int) -> int:
+    """The seed of the generation `index` of a call."""
+    return seed & _MASK if index == 0 else mix((seed & _MASK) ^ mix(index))

@@ -1,0 +1,283 @@
+"""Which requests run in the next step, how many of their tokens, and who makes room.
+
+Plain Python without torch and without a clock, so that the simulator drives the same object.
+Each step mixes the newest token of every running request with as much prefill as fits the budget.
+
+- Order: priority, then arrival. A priority of 1 counts like an arrival `AGEING` seconds earlier,
+  so whoever waits moves up at the same pace as everybody else and nobody waits for ever.
+- Admission takes the pages a request is expected to need, side by side. Nothing overtakes a
+  request that does not fit, except one that waits for a prefix somebody else is computing.
+- Preemption gives the pages of the request that is last in order to the tree, where they stay
+  until evicted; the request goes back to waiting and computes only what was lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...cache.radix import Node, RadixTree
+from .request import Chunk, Request
+
+AGEING = 10.0
+"""Seconds of waiting that one unit of priority is worth."""
+
+PageKey = tuple[int, tuple[int, ...]]
+"""(node, tokens of the next page): a page that somebody may be computing now."""
+
+
+class KVMover(Protocol):
+    """Moves KV between pages; the pool on a device, nothing in the simulator."""
+
+    def copy(self, source: int, target: int, slots: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one step and the pool may hold."""
+
+    batch_tokens: int
+    running: int
+    prefix_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Preemption:
+    """A running request that had to give way."""
+
+    request: int
+    pages: int
+    tokens: int
+    free: int
+
+
+class CannotFit(Exception):
+    """A request is alone and still has no room."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(f"request {request.number} does not fit the KV memory")
+        self.request = request
+
+
+class Scheduler:
+    """Waiting and running requests, and the rules that move them."""
+
+    def __init__(self, tree: RadixTree, limits: Limits, mover: KVMover) -> None:
+        self.tree = tree
+        self.allocator = tree.allocator
+        self.page_size = tree.page_size
+        self.limits = limits
+        self.mover = mover
+        self.running: list[Request] = []
+        self.preemptions: list[Preemption] = []
+        self._waiting: list[tuple[tuple[float, int], Request]] = []
+        self._parked: dict[PageKey, list[Request]] = {}
+
+    # ---- from outside ----------------------------------------------------------------------
+
+    def add(self, request: Request) -> None:
+        heapq.heappush(self._waiting, (order(request), request))
+
+    def remove(self, request: Request, now: float) -> None:
+        """End a request, wherever it stands; its KV stays cached."""
+        if request.node is not None:
+            self.running.remove(request)
+            self._give_up(request, now)
+            return
+        self._waiting = [e for e in self._waiting if e[1] is not request]
+        heapq.heapify(self._waiting)
+        for parked in self._parked.values():
+            if request in parked:
+                parked.remove(request)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + sum(map(len, self._parked.values()))
+
+    def requests(self) -> Iterator[Request]:
+        """Everyone, running or waiting."""
+        yield from self.running
+        for _, request in self._waiting:
+            yield request
+        for parked in self._parked.values():
+            yield from parked
+
+    # ---- one step --------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> list[Chunk]:
+        """The chunks of the next step. Empty only when nobody is left."""
+        budget = self.limits.batch_tokens
+        chunks: list[Chunk] = []
+        for request in sorted(self.running, key=order):
+            if budget == 0:
+                break
+            if request.node is None:  # preempted by one before it
+                continue
+            count = min(request.left, budget)
+            if not self._make_room(request, request.computed + count, now):
+                continue
+            chunks.append(Chunk(request, request.computed, count))
+            budget -= count
+        chunks = [c for c in chunks if c.request.node is not None]
+        self._admit(chunks, budget, now)
+        return chunks
+
+    def commit(self, chunks: list[Chunk], now: float) -> None:
+        """The step has run: count its tokens and put whole prompt pages into the tree."""
+        for chunk in chunks:
+            request = chunk.request
+            request.computed = chunk.end
+            if chunk.count > 1 or chunk.end <= len(request.prompt):
+                self._share(request, request.computed - request.computed % self.page_size, now)
+
+    # ---- admission -------------------------------------------------------------------------
+
+    def _admit(self, chunks: list[Chunk], budget: int, now: float) -> None:
+        if not self._waiting and not self._parked:
+            return
+        flight = {key for r in self.running if (key := self._next_page(r)) is not None}
+        self._unpark(flight)
+        while self._waiting and budget > 0 and len(self.running) < self.limits.running:
+            request = self._waiting[0][1]
+            key = self._claim(request, flight, now)
+            if key is not None:
+                heapq.heappop(self._waiting)
+                self._parked.setdefault(key, []).append(request)
+                continue
+            if not self._place(request, now):
+                if not self.running:
+                    raise CannotFit(request)
+                break
+            heapq.heappop(self._waiting)
+            self.running.append(request)
+            count = min(request.left, budget)
+            chunks.append(Chunk(request, request.computed, count))
+            budget -= count
+            if (mine := self._next_page(request)) is not None:
+                flight.add(mine)
+
+    def _unpark(self, flight: set[PageKey]) -> None:
+        for key in [k for k in self._parked if k not in flight]:
+            for request in self._parked.pop(key):
+                self.add(request)
+
+    def _next_page(self, request: Request) -> PageKey | None:
+        """The page a running request is to put into the tree next, if it is a prompt's."""
+        end = request.shared + self.page_size
+        if request.node is None or not self.limits.prefix_cache:
+            return None
+        if request.computed >= end or end > len(request.tokens) or not request.prefilling:
+            return None
+        return request.node.id, tuple(request.tokens[request.shared : end])
+
+    def _claim(self, request: Request, flight: set[PageKey], now: float) -> PageKey | None:
+        """The page in flight this request should wait for, if any."""
+        if not flight:
+            return None
+        found = self.tree.match(request.tokens[:-1], request.salt)
+        if found.inside < len(found.node.tokens):
+            return None
+        end = found.length + self.page_size
+        if end >= len(request.tokens):
+            return None
+        key = (found.node.id, tuple(request.tokens[found.length : end]))
+        return key if key in flight else None
+
+    def _place(self, request: Request, now: float) -> bool:
+        """Hold the cached prefix and take pages for the rest; False when they do not fit."""
+        known = request.tokens[:-1] if self.limits.prefix_cache else []
+        found = self.tree.acquire(known, now, request.salt)
+        length = max(len(request.tokens), min(request.expected, request.limit))
+        need = self._pages_for(length - found.length)
+        least = self._pages_for(len(request.tokens) - found.length)
+        room = self.allocator.free + self.tree.cached_pages
+        if need > room and not (not self.running and least <= room):
+            self.tree.release(found.node, now)
+            return False
+        pages = self._take(min(need, room), None, now)
+        assert pages is not None
+        request.node, request.shared, request.pages = found.node, found.length, pages
+        request.computed, request.path_version = found.length, -1
+        self._copy_head(request, known)
+        if request.cached is None:
+            request.cached = request.computed
+        return True
+
+    def _copy_head(self, request: Request, known: list[int]) -> None:
+        """Copy the slots of a match that goes on inside a page, if they are still there."""
+        again = self.tree.match(known, request.salt)
+        if again.length == request.shared and again.copy_page is not None:
+            self.mover.copy(again.copy_page, request.pages[0], again.copy_length)
+            request.computed += again.copy_length
+
+    # ---- room ------------------------------------------------------------------------------
+
+    def _pages_for(self, tokens: int) -> int:
+        return -(-tokens // self.page_size)
+
+    def _take(self, count: int, after: int | None, now: float) -> list[int] | None:
+        """Free pages, evicting for them; None when that is not enough."""
+        lack = count - self.allocator.free
+        if lack > 0:
+            if lack > self.tree.cached_pages:
+                return None
+            self.tree.evict(lack, now)
+        return self.allocator.take(count, after)
+
+    def _make_room(self, request: Request, end: int, now: float) -> bool:
+        """Pages up to position `end`; False when the request itself had to give way."""
+        while (lack := self._pages_for(end - request.room(self.page_size))) > 0:
+            after = request.pages[-1] if request.pages else None
+            pages = self._take(lack, after, now)
+            if pages is not None:
+                request.pages += pages
+                return True
+            victim = max(self.running, key=order)
+            if len(self.running) == 1:
+                raise CannotFit(request)
+            self._preempt(victim, now)
+            if victim is request:
+                return False
+        return True
+
+    def _preempt(self, request: Request, now: float) -> None:
+        self.preemptions.append(
+            Preemption(request.number, len(request.pages), request.computed, self.allocator.free)
+        )
+        request.preemptions += 1
+        self.running.remove(request)
+        self._give_up(request, now)
+        self.add(request)
+
+    # ---- giving pages ----------------------------------------------------------------------
+
+    def _share(self, request: Request, end: int, now: float) -> None:
+        """Move the request's own pages up to position `end` into the tree."""
+        if end <= request.shared or not self.limits.prefix_cache:
+            return
+        assert request.node is not None
+        count = self._pages_for(end - request.shared)
+        tokens = request.tokens[request.shared : end]
+        request.node = self.tree.extend(request.node, tokens, request.pages[:count], now)
+        request.pages = request.pages[count:]
+        request.shared = end
+        request.path_version = -1
+
+    def _give_up(self, request: Request, now: float) -> None:
+        """Leave the step: computed KV to the tree, the rest to the free pages."""
+        node: Node | None = request.node
+        assert node is not None
+        self._share(request, request.computed, now)
+        self.allocator.give(request.pages)
+        assert request.node is not None
+        self.tree.release(request.node, now)
+        request.pages, request.node = [], None
+        request.computed = request.shared = 0
+        request.path_version = -1
+
+
+def order(request: Request) -> tuple[float, int]:
+    """Smaller runs earlier and is preempted later."""
+    return request.arrival - AGEING * request.priority, request.number

@@ -1,0 +1,58 @@
+"""Promise 1: greedy tokens are those of plain `generate`, whatever the batch and the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from plait.dag.sampling import Sampling
+from plait.engine.llm import LLM
+
+from . import models
+
+
+def ragged_prompts() -> list[list[int]]:
+    """Prompts of all lengths, some with a common head, one twice."""
+    rng = random.Random(3)
+    words = range(3, models.VOCAB)
+    head = rng.choices(words, k=37)
+    prompts = [rng.choices(words, k=n) for n in (1, 5, 16, 17, 31, 60)]
+    prompts += [head + rng.choices(words, k=n) for n in (1, 3, 20, 40)]
+    return [*prompts, list(prompts[-1])]
+
+
+async def ask(llm: LLM, prompts: list[list[int]], max_tokens: int) -> list[tuple[int, ...]]:
+    sampling = Sampling(max_tokens=max_tokens, ignore_eos=True)
+    answers = await asyncio.gather(*(llm.generate(p, sampling) for p in prompts))
+    return [a[0].token_ids for a in answers]
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+async def test_tokens_are_those_of_plain_generate(
+    family: str, model_path: Callable[[str], Path], engine: Callable[..., LLM]
+) -> None:
+    prompts = ragged_prompts()
+    oracle = models.oracle(model_path(family))
+    wanted = [tuple(models.plainly(oracle, p, 12)) for p in prompts]
+    assert len({t for w in wanted for t in w}) > 8, "the model says the same token all the time"
+
+    roomy = engine(family)
+    assert await ask(roomy, prompts, 12) == wanted
+    assert await ask(roomy, prompts, 12) == wanted  # everything cached
+
+    chunked = engine(family, max_batch_tokens=7, max_running=3)
+    assert await ask(chunked, prompts, 12) == wanted
+
+    tight = engine(family, page_size=4, kv_memory=40 * 4 * bytes_per_token(family))
+    assert await ask(tight, prompts, 12) == wanted
+    counters = tight.counters()
+    assert counters.free_pages + counters.cached_pages == counters.total_pages
+    assert counters.held_pages == 0
+
+
+def bytes_per_token(family: str) -> int:
+    return 2 * 2 * 2 * 8 * 4  # layers x (K, V) x heads x head size x float32

@@ -1,0 +1,203 @@
+"""What one `generate` call promises: ends, texts, samples, errors, aborts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from plait.dag.errors import EngineError, GenerationError, PromptError
+from plait.dag.messages import user
+from plait.dag.sampling import Sampling
+from plait.engine.generation import Generation
+from plait.engine.llm import LLM
+
+Build = Callable[..., LLM]
+HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
+
+
+async def one(llm: LLM, prompt: list[int], sampling: Sampling, **more: object) -> Generation:
+    return (await llm.generate(prompt, sampling, **more))[0]  # type: ignore[arg-type]
+
+
+async def test_a_sample_depends_on_its_seed_alone(engine: Build) -> None:
+    prompt = [5, 6, 7, 8]
+    alone = engine()
+    wanted = [(await one(alone, prompt, HOT, seed=s)).token_ids for s in range(6)]
+    assert len(set(wanted)) == 6
+    crowded = engine(max_batch_tokens=5, max_running=4, prefix_cache=False)
+    again = await asyncio.gather(*(one(crowded, prompt, HOT, seed=s) for s in range(6)))
+    assert [g.token_ids for g in again] == wanted
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"top_k": 3, "top_p": 0.01}]
+)
+async def test_narrow_sampling_is_greedy(engine: Build, settings: dict[str, float]) -> None:
+    llm = engine()
+    narrow = Sampling(max_tokens=12, temperature=0.9, ignore_eos=True, **settings)  # type: ignore[arg-type]
+    greedy = await one(llm, [9, 8, 7], Sampling(max_tokens=12, ignore_eos=True))
+    assert (await one(llm, [9, 8, 7], narrow)).token_ids == greedy.token_ids
+
+
+async def test_n_generations_share_their_prompt(engine: Build) -> None:
+    llm = engine(page_size=4)
+    sampling = Sampling(max_tokens=8, temperature=1.0, n=5, ignore_eos=True)
+    prompt = list(range(10, 51))
+    answers = await llm.generate(prompt, sampling, seed=3)
+    assert len({a.token_ids for a in answers}) == 5
+    assert [a.usage.prompt_tokens for a in answers] == [41, 0, 0, 0, 0]
+    assert llm.counters().prefill_tokens <= 41 + 4
+
+
+async def test_ends_of_a_generation(engine: Build) -> None:
+    llm = engine()
+    free = await one(llm, [3, 4, 5], Sampling(max_tokens=10, ignore_eos=True))
+    assert free.finish_reason == "length" and free.usage.completion_tokens == 10
+    stop = free.token_ids[4]
+    cut = await one(llm, [3, 4, 5], Sampling(max_tokens=10, stop_token_ids=(stop,)))
+    assert cut.finish_reason == "stop"
+    assert cut.token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
+    long = await one(llm, [3] * 508, Sampling(max_tokens=50, ignore_eos=True))
+    assert long.finish_reason == "length" and len(long.token_ids) == 4
+
+
+async def test_stop_strings_end_the_text_before_them(engine: Build) -> None:
+    llm = engine("bytes")
+    prompt = llm.encode("to be or not")
+    seen: list[tuple[int, int, str]] = []
+    whole = await one(llm, prompt, HOT, on_token=lambda *a: seen.append(a))
+    await asyncio.sleep(0)
+    assert "".join(piece for _, _, piece in seen) == whole.text
+    assert [token for _, token, _ in seen] == list(whole.token_ids)
+    stop = whole.text[7:10]
+    shown: list[str] = []
+    settings = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True, stop=(stop, "never there"))
+    cut = await one(llm, prompt, settings, on_token=lambda i, t, piece: shown.append(piece))
+    assert cut.finish_reason == "stop"
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert "".join(shown) == cut.text
+
+
+async def test_logprobs_are_the_models_own(engine: Build) -> None:
+    llm = engine()
+    answer = await one(llm, [3, 4, 5], Sampling(max_tokens=6, logprobs=3, ignore_eos=True))
+    assert answer.logprobs is not None and len(answer.logprobs) == 6
+    for token, shown in zip(answer.token_ids, answer.logprobs, strict=True):
+        assert shown.token_id == token == shown.top[0][0]
+        assert shown.logprob == pytest.approx(shown.top[0][1])
+        assert shown.top[0][1] >= shown.top[1][1] >= shown.top[2][1]
+
+
+async def test_messages_go_through_the_chat_template(engine: Build) -> None:
+    llm = engine("bytes")
+    assert llm.has_chat_template
+    ids = llm.encode([user("hi")])
+    assert ids == [*llm.encode("<|user|>"), *llm.encode("hi"), *llm.encode("<|assistant|>")]
+    assert llm.encode([7, 8]) == [7, 8]
+    with pytest.raises(PromptError, match="no messages"):
+        llm.encode([])
+
+
+async def test_constraints_shape_the_text(engine: Build) -> None:
+    pytest.importorskip("llguidance")
+    llm = engine("bytes")
+    prompt = llm.encode("pick")
+    choice = await one(llm, prompt, Sampling(max_tokens=40, choice=("red", "green.")))
+    assert choice.text in ("red", "green.")
+    digits = Sampling(max_tokens=40, regex="[0-9]{3}-[a-f]{2}", temperature=1.0)
+    assert (await one(llm, prompt, digits)).text[3] == "-"
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "maximum": 9, "minimum": 0}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    shaped = Sampling(max_tokens=120, json_schema=schema)
+    answer = await one(llm, prompt, shaped)
+    assert json.loads(answer.text)["n"] in range(10)
+    with pytest.raises(GenerationError, match="ended before"):
+        await llm.generate(prompt, Sampling(max_tokens=3, json_schema=schema))
+    with pytest.raises(PromptError, match="constraint"):
+        await llm.generate(prompt, Sampling(json_schema={"type": "nonsense"}))
+    with pytest.raises(PromptError, match="constraint"):
+        await llm.generate(prompt, Sampling(regex="(["))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ([], "empty"),
+        ([3, 128], "outside the vocabulary"),
+        ([-1], "outside the vocabulary"),
+        ([3] * 512, "context"),
+    ],
+)
+async def test_a_bad_prompt_is_refused(engine: Build, prompt: list[int], words: str) -> None:
+    llm = engine()
+    with pytest.raises(PromptError, match=words):
+        await llm.generate(prompt, Sampling())
+    assert (await one(llm, [5], Sampling(max_tokens=1))).usage.completion_tokens == 1
+
+
+async def test_a_prompt_beyond_the_kv_memory_is_refused(engine: Build) -> None:
+    llm = engine(kv_memory=64 * 256)
+    with pytest.raises(PromptError, match="KV memory"):
+        await llm.generate([3] * 100, Sampling())
+    with pytest.raises(GenerationError, match="KV memory"):
+        await llm.generate([3] * 50, Sampling(max_tokens=100, ignore_eos=True))
+    assert (await one(llm, [3] * 50, Sampling(max_tokens=2))).usage.completion_tokens
+
+
+async def test_cancelling_frees_everything(engine: Build) -> None:
+    llm = engine()
+    slow = Sampling(max_tokens=500, temperature=1.0, n=3, ignore_eos=True)
+    task = asyncio.create_task(llm.generate([3, 4], slow))
+    while llm.counters().generated_tokens < 10:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await one(llm, [7], Sampling(max_tokens=1))
+    counters = llm.counters()
+    assert (counters.running, counters.waiting, counters.held_pages) == (0, 0, 0)
+    assert counters.aborted == 3
+
+
+async def test_a_broken_step_fails_its_requests_only(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine()
+    runner = llm._loop._runner
+    run = runner.run
+    broken = [True]
+
+    def sometimes(layout: object) -> object:
+        if broken.pop() if broken else False:
+            raise RuntimeError("boom")
+        return run(layout)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "run", sometimes)
+    with pytest.raises(EngineError, match="boom"):
+        await llm.generate([3, 4], Sampling(max_tokens=4))
+    assert (await one(llm, [3, 4], Sampling(max_tokens=1))).usage.completion_tokens == 1
+
+
+async def test_close_fails_what_runs_and_does_not_hang(engine: Build) -> None:
+    llm = engine()
+    tasks = [
+        asyncio.create_task(llm.generate([3, i], Sampling(max_tokens=400, ignore_eos=True)))
+        for i in range(4, 8)
+    ]
+    await asyncio.sleep(0.02)
+    began = time.monotonic()
+    llm.close()
+    for task in tasks:
+        with pytest.raises(EngineError, match="closed"):
+            await task
+    with pytest.raises(EngineError, match="closed"):
+        await llm.generate([3], Sampling())
+    assert time.monotonic() - began < 5
