@@ -189,6 +189,11 @@ class ToolCall(Node):
         return self.bound
 
 
+def writes(node: Node) -> bool:
+    """Whether it is a call with a side effect, which runs even when nothing uses its value."""
+    return isinstance(node, ToolCall) and node.tool.effect == "write"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent(LLMCall):
     """A loop in which the model calls tools until it answers."""
