@@ -103,6 +103,9 @@ class Runner:
         try:
             self.threads.submit(call.job)
             return await call.done
+        except ToolError as error:
+            error.node = node
+            raise
         except asyncio.CancelledError:
             self.threads.abandon(call.job)
             raise

@@ -127,7 +127,13 @@ class Result:
             size = f"{len(data):,} bytes of JSON; at most {self._limit:,} are allowed"
             message = f"the result of tool {self._tool!r} takes {size} (max_output)"
             raise OutputError(message, node)
-        return plain if self._type is Any else self._adapter.validate_json(data)
+        if b"null" in data:  # pydantic writes NaN as null where the type is not declared
+            bare = to_jsonable_python(self._adapter.dump_python(value), inf_nan_mode="constants")
+            json.dumps(bare, allow_nan=False)
+        if self._type is Any:
+            return plain
+        # by name as well, since aliases are for the outside and were not written
+        return self._adapter.validate_json(data, by_alias=True, by_name=True)
 
 
 _JSON_HINT = "use str, int, float, bool, list, dict, or a pydantic model"
