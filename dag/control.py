@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from .errors import Problem, WorkflowError
 from .handles import Handle
@@ -44,7 +44,15 @@ def map_(
     return cast(list[R], trace.unknown("map", source))
 
 
-def when(condition: Any, then: Callable[[], T] | T, otherwise: Callable[[], T] | T) -> T:
+@overload
+def when(condition: Any, then: Callable[[], T], otherwise: Callable[[], T]) -> T: ...
+@overload
+def when(condition: Any, then: Callable[[], T], otherwise: T) -> T: ...
+@overload
+def when(condition: Any, then: T, otherwise: Callable[[], T]) -> T: ...
+@overload
+def when(condition: Any, then: T, otherwise: T) -> T: ...
+def when(condition: Any, then: Any, otherwise: Any) -> Any:
     """`then` if the condition holds, else `otherwise`; what only the other side needs never runs.
 
     Sides are values of the workflow, constants, or functions without arguments that make one.
@@ -59,8 +67,8 @@ def when(condition: Any, then: Callable[[], T] | T, otherwise: Callable[[], T] |
             id=trace.fresh_id("when"), condition=trace.arg(condition), then=sides[0],
             otherwise=sides[1], type=kind, source=source,
         )  # fmt: skip
-        return cast(T, trace.add(node))
-    return cast(T, trace.unknown("when", source))
+        return trace.add(node)
+    return trace.unknown("when", source)
 
 
 def loop(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from ..dag.errors import EngineError
 
@@ -94,7 +94,7 @@ class Stream(Generic[T]):
         """Cancel what is still running."""
         self._loop.run(self._items.aclose())  # type: ignore[attr-defined]
 
-    def __enter__(self) -> Stream[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

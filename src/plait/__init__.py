@@ -1,38 +1,89 @@
-"""plait: agentic workflows as query plans, run on your own GPUs."""
+"""plait: agentic workflows as query plans, run on your own GPUs.
+
+    import plait
+
+    @plait.llm(max_tokens=64)
+    def answer(question: str) -> str:
+        return f"Answer in one line: {question}"
+
+    with plait.Engine(model="demo") as engine:
+        print(engine.call(answer, question="What is 12 * 4?"))
+
+Names are imported at their first use, so that `import plait` is quick and never loads torch.
+"""
 
 from __future__ import annotations
 
-from .dag.control import loop, when
-from .dag.control import map_ as map  # noqa: A004
-from .dag.errors import (
-    Cancelled,
-    ConfigError,
-    EngineError,
-    GenerationError,
-    InputError,
-    LimitError,
-    ModelError,
-    OutputError,
-    PlaitError,
-    Problem,
-    PromptError,
-    RowError,
-    ToolError,
-    ToolTimeout,
-    UserError,
-    WorkflowError,
-)
-from .dag.live import gather
-from .dag.llm import agent, llm, prompt
-from .dag.messages import Message, assistant, system, user
-from .dag.sampling import Sampling
-from .dag.workflow import workflow
-from .tools.tool import tool
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from .dag.control import loop, when
+    from .dag.control import map_ as map  # noqa: A004
+    from .dag.errors import (
+        Cancelled,
+        ConfigError,
+        EngineError,
+        GenerationError,
+        InputError,
+        LimitError,
+        ModelError,
+        OutputError,
+        PlaitError,
+        Problem,
+        PromptError,
+        RowError,
+        ToolError,
+        ToolTimeout,
+        UserError,
+        WorkflowError,
+    )
+    from .dag.live import gather
+    from .dag.llm import agent, llm, prompt
+    from .dag.messages import Message, assistant, system, user
+    from .dag.sampling import Sampling
+    from .dag.workflow import workflow
+    from .engine.engine import Engine
+    from .engine.generation import Generation, Usage
+    from .engine.run import Failure, Row, Run
+    from .tools.calculator import calculator
+    from .tools.sql import sqlite_tool
+    from .tools.tool import tool
+
+_HOMES = {
+    "agent": "dag.llm",
+    "assistant": "dag.messages",
+    "calculator": "tools.calculator",
+    "Engine": "engine.engine",
+    "Failure": "engine.run",
+    "gather": "dag.live",
+    "Generation": "engine.generation",
+    "llm": "dag.llm",
+    "loop": "dag.control",
+    "map": "dag.control",
+    "Message": "dag.messages",
+    "prompt": "dag.llm",
+    "Row": "engine.run",
+    "Run": "engine.run",
+    "Sampling": "dag.sampling",
+    "sqlite_tool": "tools.sql",
+    "system": "dag.messages",
+    "tool": "tools.tool",
+    "Usage": "engine.generation",
+    "user": "dag.messages",
+    "when": "dag.control",
+    "workflow": "dag.workflow",
+}
+"""The module of every public name that is not an error; errors live in dag.errors."""
+
+__version__ = "0.1.0"
 __all__ = [
     "Cancelled",
     "ConfigError",
+    "Engine",
     "EngineError",
+    "Failure",
+    "Generation",
     "GenerationError",
     "InputError",
     "LimitError",
@@ -42,22 +93,40 @@ __all__ = [
     "PlaitError",
     "Problem",
     "PromptError",
+    "Row",
     "RowError",
+    "Run",
     "Sampling",
     "ToolError",
     "ToolTimeout",
+    "Usage",
     "UserError",
     "WorkflowError",
     "agent",
     "assistant",
+    "calculator",
     "gather",
     "llm",
     "loop",
     "map",
     "prompt",
+    "sqlite_tool",
     "system",
     "tool",
     "user",
     "when",
     "workflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    home = import_module(f".{_HOMES.get(name, 'dag.errors')}", __name__)
+    value = getattr(home, "map_" if name == "map" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
