@@ -133,7 +133,7 @@ class Engine:
             raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
         await self.backend.open((model,))
         calls = [
-            Call(prompt, settings, model, seed=i, priority=i, row=str(i), raw=True)
+            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True)
             for i, prompt in enumerate(_prompts(prompts))
         ]
         results = await asyncio.gather(*map(self._generate_one, calls))

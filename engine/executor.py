@@ -198,7 +198,7 @@ class Executor:
         row, path = program.row, program.path + node.id
         sampling = program.wiring.samplings[node.id]
         seed = 0 if sampling.greedy else self._seed(row.id, path, turn)
-        call = Call(prompt, sampling, node.model, seed, tools, row.index, path, str(row.id))
+        call = Call(prompt, sampling, node.model, seed, tools, -row.index, path, str(row.id))
         start = time.perf_counter()
         generations: list[Generation] = []
         try:

@@ -24,7 +24,7 @@ class Call:
     tools: tuple[Mapping[str, Any], ...] = ()
     """Tools the model may call, in OpenAI form, for the chat template."""
     priority: float = 0.0
-    """Smaller runs first."""
+    """Larger runs sooner; the executor prefers earlier rows, so that begun rows end."""
     node: str = ""
     row: str = ""
     raw: bool = False
