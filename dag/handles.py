@@ -1,13 +1,14 @@
 """Handles: what calls return while a workflow is traced. A handle stands for a node's value.
 
-Taking a field or an item of a handle adds a `Project` node; anything that needs the value itself
-raises at once, naming the node and what to use instead.
+Taking a field or an item of a handle adds a `Project` node. Anything that needs the value itself
+is noted as a problem, naming the node and what to use instead; the trace goes on with some value,
+to find what else is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .errors import WorkflowError
 from .nodes import Ref
@@ -16,14 +17,6 @@ from .template import Step
 
 if TYPE_CHECKING:
     from .trace import Trace
-
-
-def _needs_value(what: str, hint: str) -> Callable[..., NoReturn]:
-    def method(self: Handle, *_: Any, **__: Any) -> NoReturn:
-        id = self._ref.id
-        raise WorkflowError(problem_at(caller(), f"the workflow {what} {id!r}", hint, id))
-
-    return method
 
 
 class Handle:
@@ -42,31 +35,59 @@ class Handle:
     def __getitem__(self, key: Step) -> Handle:
         if isinstance(key, bool) or not isinstance(key, str | int):
             what, hint = "takes a slice of", "slice in a @tool"
-            raise WorkflowError(problem_at(caller(), f"the workflow {what} {self._ref.id!r}", hint))
+            self._trace.misuse(
+                problem_at(caller(), f"the workflow {what} {self._ref.id!r}", hint, self._ref.id)
+            )
+            return self._trace.missing("slice", caller(), [self])
         return self._trace.project(self, key)
 
     def __repr__(self) -> str:
         return f"<value of {self._ref.id}>"
 
 
+Instead = Callable[[Handle], Any]
+
+
+def _needs_value(what: str, hint: str, instead: Instead | None) -> Callable[..., Any]:
+    def method(self: Handle, *_: Any, **__: Any) -> Any:
+        id = self._ref.id
+        problem = problem_at(caller(), f"the workflow {what} {id!r}", hint, id)
+        if instead is None:
+            raise WorkflowError(problem)
+        self._trace.misuse(problem)
+        return instead(self)
+
+    return method
+
+
+def _unknown(handle: Handle) -> Handle:
+    return handle._trace.missing("value", caller(), [handle])
+
+
 _LOOP = "use plait.map to run an operator for every item"
 _BRANCH = "use plait.when to choose by a value"
 _TOOL = "compute with values in a @tool"
-for _name, (_what, _hint) in {
-    "__bool__": ("tests the truth of", _BRANCH),
-    "__len__": ("takes the length of", _TOOL),
-    "__iter__": ("iterates over", _LOOP),
-    "__contains__": ("searches in", _TOOL),
-    "__str__": ("formats", "put the text together in an @llm body or a @tool"),
-    "__format__": ("formats", "put the text together in an @llm body or a @tool"),
-    "__call__": ("calls", "only operators can be called"),
-    "__await__": ("awaits", "only `async def` workflows can await, with .acall(...)"),
-    **{f"__{op}__": ("compares", _TOOL) for op in ("eq", "ne", "lt", "le", "gt", "ge")},
+_TEXT = "put the text together in an @llm body or a @tool"
+_FORBIDDEN: dict[str, tuple[str, str, Instead | None]] = {
+    "__bool__": ("tests the truth of", _BRANCH, lambda _: True),
+    "__len__": ("takes the length of", _TOOL, lambda _: 1),
+    "__iter__": ("iterates over", _LOOP, lambda handle: iter([_unknown(handle)])),
+    "__contains__": ("searches in", _TOOL, lambda _: True),
+    "__str__": ("formats", _TEXT, repr),
+    "__format__": ("formats", _TEXT, repr),
+    "__call__": ("calls", "only operators can be called", _unknown),
+    "__await__": ("awaits", "only `async def` workflows can await, with .acall(...)", None),
     **{
-        f"__{side}{op}__": ("computes with", _TOOL)
+        f"__{op}__": ("compares", _TOOL, lambda _: True)
+        for op in ("eq", "ne", "lt", "le", "gt", "ge")
+    },
+    **{
+        f"__{side}{op}__": ("computes with", _TOOL, _unknown)
         for op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or")
         for side in ("", "r")
     },
-    **{f"__{op}__": ("converts", _TOOL) for op in ("int", "float", "index", "neg", "hash")},
-}.items():
-    setattr(Handle, _name, _needs_value(_what, _hint))
+    "__neg__": ("computes with", _TOOL, _unknown),
+    **{f"__{op}__": ("converts", _TOOL, None) for op in ("int", "float", "index", "hash")},
+}
+for _name, (_what, _hint, _instead) in _FORBIDDEN.items():
+    setattr(Handle, _name, _needs_value(_what, _hint, _instead))

@@ -7,7 +7,8 @@ runtime is known to this room.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +37,13 @@ def current_program(name: str) -> Program:
         message = f"{name!r} was awaited outside an `async def` workflow"
         raise WorkflowError(problem_at(caller(), message, hint, name))
     return program
+
+
+def used_operators(body: Callable[..., Any]) -> tuple[Any, ...]:
+    """Operators and workflows that a live program's code names and calls with `.acall`."""
+    names = inspect.getclosurevars(inspect.unwrap(body))
+    values = {**names.globals, **names.nonlocals}.values()
+    return tuple(v for v in values if hasattr(type(v), "acall"))
 
 
 async def gather(*calls: Awaitable[T]) -> list[T]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import Problem
+
+_STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,22 @@ def caller() -> Source | None:
             return Source(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def of_error(error: BaseException) -> Source | None:
+    """The line of user code that an exception comes from: the innermost one that is not plait's,
+    nor in a library's or Python's own files."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        code, name = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not name.startswith(("plait.", "contextlib")) and not _installed(code.co_filename):
+            found = Source(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
+
+
+def _installed(file: str) -> bool:
+    return "site-packages" in file or file.startswith((_STANDARD, "<frozen"))
 
 
 def of_function(fn: Callable[..., Any]) -> Source | None:

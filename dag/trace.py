@@ -1,21 +1,24 @@
 """Tracing: running a workflow function once, on handles, to record its DAG.
 
-A trace goes on after a mistake wherever it can, so that one check reports everything wrong.
+A trace goes on after a mistake wherever it can, so that one check reports everything wrong: what
+cannot be recorded is noted, and a `Missing` node takes its place and keeps its edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import Problem, WorkflowError
+from .edges import misfit, missing_part, type_of
+from .errors import Problem, WorkflowError, first_line
 from .handles import Handle
-from .nodes import Arg, Args, Const, Input, Lit, Node, Project, Rec, Ref, Seq
-from .source import Source, caller, problem_at
-from .template import Step
-from .types import field_type, fits, type_name
+from .nodes import Arg, Args, Input, Lit, Node, Project, Rec, Ref, Seq
+from .source import Source, caller, of_error, problem_at
+from .template import Path, Step, path_text
+from .types import field_type
 
 MAX_NODES = 10_000
 TRACE: ContextVar[Trace | None] = ContextVar("plait_trace", default=None)
@@ -32,12 +35,24 @@ class Callee(Protocol):
     def node(self, id: str, bound: Args, source: Source | None) -> Node: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing(Node):
+    """Stands for a call that could not be recorded; only in workflows that are refused."""
+
+    bound: Args = ()
+
+    def args(self) -> Args:
+        return self.bound
+
+
 class Trace:
     """Nodes recorded so far, and what was found wrong."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.problems: list[Problem] = []
+        self.cause: BaseException | None = None
+        """Exception of the user's that ended the trace."""
 
     # -- recording -----------------------------------------------------------------------------
 
@@ -46,16 +61,19 @@ class Trace:
 
     def call(self, callee: Callee, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Handle:
         """Record a call of an operator; misuse is noted and the trace goes on."""
-        source = caller()
-        try:
+        source, id = caller(), self.fresh_id(callee.name)
+        node: Node | None = None
+        bound: Args = ()
+        with self.noting():
             values = callee.bind(args, kwargs)
             bound = tuple((name, self.arg(value)) for name, value in values.items())
             for name, arg in bound:
                 self.check_type(callee.name, name, arg, callee.signature.types[name], source)
-            return self.add(callee.node(self.fresh_id(callee.name), bound, source))
-        except WorkflowError as error:
-            self.problems += error.problems
-            return self.unknown(callee.name, source)
+        with self.noting():
+            node = callee.node(id, bound, source)
+        if node is None or len(bound) < len(callee.signature.parameters):
+            return self.missing(callee.name, source, (*args, *kwargs.values()))
+        return self.add(node)
 
     def add(self, node: Node) -> Handle:
         if len(self.nodes) >= MAX_NODES:
@@ -66,25 +84,41 @@ class Trace:
 
     def project(self, handle: Handle, step: Step) -> Handle:
         """A field or an item of a value. Chains make one node: `a.b[0]` is a path below `a`."""
-        of, path = handle._ref, (step,)
+        of, path, source = handle._ref, (step,), caller()
+        problem = missing_part(of.id, handle._type, step, source)
+        if problem:
+            self.problems.append(problem)
+        kind = Any if problem else field_type(handle._type, step)
         parent = self.nodes[of.id]
-        kind: Any = Any
-        try:
-            kind = field_type(handle._type, step)
-        except KeyError:
-            name = type_name(handle._type)
-            message = f"{of.id!r} is a {name} and has no {step!r}"
-            self.problems.append(problem_at(caller(), message, _fields_hint(handle._type), of.id))
+        whole: Path = path
         if isinstance(parent, Project) and isinstance(parent.of, Ref):
-            of, path = parent.of, (*parent.path, step)  # type: ignore[assignment]
-        id = of.id + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in path)
+            of, whole = parent.of, (*parent.path, step)
+        id = of.id + path_text(whole)
         if id in self.nodes:
             return Handle(self, Ref(id), self.nodes[id].type)
-        return self.add(Project(id=id, of=of, path=path, type=kind, source=caller()))
+        return self.add(Project(id=id, of=of, path=whole, type=kind, source=source))
 
-    def unknown(self, name: str, source: Source | None) -> Handle:
+    # -- what is wrong -------------------------------------------------------------------------
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note a WorkflowError and go on behind the block, to find what else is wrong."""
+        try:
+            yield
+        except WorkflowError as error:
+            self.problems += error.problems
+
+    def misuse(self, problem: Problem) -> None:
+        """Note a handle used as a value. The second time at the same place ends the trace, as the
+        code there is a loop that waits for a value."""
+        if problem in self.problems:
+            raise WorkflowError(problem)
+        self.problems.append(problem)
+
+    def missing(self, name: str, source: Source | None, values: Iterable[Any] = ()) -> Handle:
         """A stand-in for the result of a call that could not be recorded."""
-        return self.add(Const(id=self.fresh_id(name), value=None, source=source))
+        args = tuple((str(i), self.arg(value)) for i, value in enumerate(values))
+        return self.add(Missing(id=self.fresh_id(name), bound=args, source=source))
 
     # -- values --------------------------------------------------------------------------------
 
@@ -102,9 +136,10 @@ class Trace:
             if value._trace is not self:
                 message = f"{value._ref.id!r} belongs to another workflow"
                 hint = "pass it in as a keyword argument of plait.map or plait.loop"
-                raise WorkflowError(problem_at(caller(), message, hint))
+                self.problems.append(problem_at(caller(), message, hint))
+                return self.missing(value._ref.id, caller())._ref
             return value._ref
-        if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        if type(value) in (list, tuple):
             items = tuple(self.arg(v) for v in value)
             return Lit(value) if _literal(items) else Seq(items, type(value))
         if type(value) is dict:
@@ -113,35 +148,18 @@ class Trace:
         return Lit(value)
 
     def type_of(self, arg: Arg) -> Any:
-        match arg:
-            case Ref(id):
-                return self.nodes[id].type
-            case Lit(value):
-                return type(value) if isinstance(value, str | int | float) else Any
-            case Seq():
-                return list
-            case Rec():
-                return dict
+        return type_of(arg, self.nodes)
 
     def check_type(
         self, callee: str, name: str, arg: Arg, wanted: Any, source: Source | None
     ) -> None:
-        given = self.type_of(arg)
-        if not fits(given, wanted):
-            what = f"{arg.id!r} is" if isinstance(arg, Ref) else "it is given"
-            message = (
-                f"{callee!r} wants {type_name(wanted)} for {name!r}; {what} {type_name(given)}"
-            )
-            self.problems.append(problem_at(source, message, None, callee))
+        problem = misfit(callee, name, arg, wanted, self.nodes, source)
+        if problem:
+            self.problems.append(problem)
 
 
 def _literal(args: Any) -> bool:
     return all(isinstance(a, Lit) for a in args)
-
-
-def _fields_hint(kind: Any) -> str | None:
-    fields = getattr(kind, "model_fields", None)
-    return f"it has {', '.join(fields)}" if fields else None
 
 
 @contextmanager
@@ -156,11 +174,13 @@ def tracing() -> Iterator[Trace]:
 
 
 def record(
-    fn: Callable[..., Any], inputs: Mapping[str, tuple[Any, Any]], source: Source | None
-) -> tuple[Trace, Arg]:
+    name: str, fn: Callable[..., Any], inputs: Mapping[str, tuple[Any, Any]],
+    source: Source | None,
+) -> tuple[Trace, Arg]:  # fmt: skip
     """Trace `fn` on handles of its inputs (type and default by name); the trace and the output.
 
-    An error inside `fn` that ends the trace is added to its problems; the output is then None.
+    An error inside `fn` that ends the trace is added to its problems; the output is then a
+    stand-in that needs every node.
     """
     with tracing() as trace:
         handles = {
@@ -171,5 +191,13 @@ def record(
         except WorkflowError as error:
             trace.problems += error.problems
         except RecursionError:
-            trace.problems.append(problem_at(source, "the workflow calls itself without end"))
-        return trace, Lit(None)
+            trace.problems.append(problem_at(source, f"workflow {name!r} calls itself without end"))
+        except Exception as error:
+            trace.cause = error
+            if not trace.problems:  # otherwise it may just follow from what is noted
+                message = f"workflow {name!r} raised {type(error).__name__}: {first_line(error)}"
+                trace.problems.append(problem_at(of_error(error) or source, message))
+        bound = tuple((id, Ref(id)) for id in trace.nodes)
+        id = trace.fresh_id("output")
+        trace.nodes[id] = Missing(id=id, bound=bound, source=source)
+        return trace, Ref(id)

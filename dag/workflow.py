@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from .errors import WorkflowError
+from .errors import Problem, WorkflowError
 from .live import current_program
 from .nodes import Input, Lit, Workflow
 from .operators import Operator, Signature, signature_of
@@ -33,11 +34,14 @@ class WorkflowFunction(Generic[P, R]):
         return signature_of(self.fn)
 
     @cached_property
+    def draft(self) -> Draft:
+        """The workflow as far as it compiles, with every problem found."""
+        return Draft(_live(self)) if self.live else _trace(self.name, self.fn, self)
+
+    @property
     def workflow(self) -> Workflow:
         """The compiled workflow; raises WorkflowError with every problem found."""
-        if self.live:
-            return _live(self)
-        return compile_function(self.name, self.fn, self.signature)
+        return self.draft.finished()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if TRACE.get() is None:
@@ -80,36 +84,56 @@ def workflow(fn: Callable[P, R]) -> WorkflowFunction[P, R]:
     return WorkflowFunction(fn)
 
 
-def compile_function(name: str, fn: Callable[..., Any], signature: Signature) -> Workflow:
-    """Trace a function into a workflow; raises WorkflowError with every problem found."""
-    source = of_function(fn)
-    inputs = {p.name: (p.type, p.default) for p in signature.parameters}
-    trace, output = record(fn, inputs, source)
-    if trace.problems:
-        raise WorkflowError(*trace.problems)
-    kind = signature.returns
-    if kind is Any:
-        kind = trace.type_of(output)
-    return Workflow(name, trace.nodes, output, kind, source)
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A workflow as far as it could be compiled, and everything tracing found wrong with it."""
+
+    workflow: Workflow
+    problems: tuple[Problem, ...] = ()
+    cause: BaseException | None = None
+
+    def finished(self) -> Workflow:
+        """The workflow; raises WorkflowError with every problem found."""
+        if self.problems:
+            raise WorkflowError(*self.problems) from self.cause
+        return self.workflow
 
 
-def as_workflow(target: Any) -> Workflow:
-    """A workflow from whatever may be run: a workflow, a decorated one, or a lone operator."""
+def draft(target: Any) -> Draft:
+    """Compile whatever may be run: a workflow, a decorated one, or a lone operator.
+
+    Raises WorkflowError only when there is nothing to compile.
+    """
     match target:
         case Workflow():
-            return target
+            return Draft(target)
         case WorkflowFunction():
-            return target.workflow
+            return target.draft
         case Operator():
-            return compile_function(
-                target.name, lambda **inputs: target(**inputs), target.signature
-            )
+            return _trace(target.name, lambda **inputs: target(**inputs), target)
     name = getattr(target, "__name__", repr(target))
     raise WorkflowError(
         problem_at(
             caller(), f"{name} is not a workflow", "decorate it with @workflow, @llm or @tool"
         )
     )
+
+
+def as_workflow(target: Any) -> Workflow:
+    """A workflow from whatever may be run; raises WorkflowError with every problem found."""
+    return draft(target).finished()
+
+
+def _trace(
+    name: str, fn: Callable[..., Any], of: WorkflowFunction[Any, Any] | Operator[Any, Any]
+) -> Draft:
+    inputs = {p.name: (p.type, p.default) for p in of.signature.parameters}
+    trace, output = record(name, fn, inputs, of.source)
+    kind = of.signature.returns
+    if kind is Any:
+        kind = trace.type_of(output)
+    workflow = Workflow(name, trace.nodes, output, kind, of.source)
+    return Draft(workflow, tuple(dict.fromkeys(trace.problems)), trace.cause)
 
 
 def _live(function: WorkflowFunction[Any, Any]) -> Workflow:

@@ -1,0 +1,273 @@
+"""Checking a workflow: everything wrong with it, at once, before a row runs.
+
+A check reports only what is certain: a false alarm would stop a workflow that works, while what
+is missed here still becomes a typed error of the row it happens in.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from .edges import loop_misfits, misfit, misfit_item, missing_part, type_of
+from .errors import Problem, WorkflowError, list_names
+from .jsonable import cannot_be_json
+from .live import used_operators
+from .nodes import (
+    Arg,
+    Const,
+    Input,
+    LLMCall,
+    Loop,
+    Map,
+    Node,
+    Project,
+    Ref,
+    ToolCall,
+    Workflow,
+    refs,
+    writes,
+)
+from .source import problem_at
+from .template import Template, path_text
+from .trace import Missing
+from .types import field_type, fits, type_name
+from .workflow import draft
+
+Check = Callable[[Workflow], Iterator[Problem]]
+
+
+def check(workflow: Workflow, *, models: Collection[str] | None = None) -> tuple[Problem, ...]:
+    """All problems of a workflow of any origin, bodies of maps and loops included, in the order
+    of the source. `models` are the known aliases; without it every alias is accepted."""
+    found: list[Problem] = []
+    bodies = {id(body): body for body in workflow.bodies()}
+    for body in bodies.values():
+        for look in BODY_CHECKS:
+            found += look(body)
+        if models is not None:
+            found += _models(body, models)
+    found += _output(workflow)
+    return in_order(found)
+
+
+def problems_of(target: Any, models: Collection[str] | None = None) -> tuple[Problem, ...]:
+    """Compile whatever is given (a workflow, decorated or not, or an operator) and return all
+    problems of compiling and checking it instead of raising."""
+    found: list[Problem] = []
+    queue, seen = [target], set[int]()
+    for target in queue:  # a live program adds what its code names
+        if id(target) in seen:
+            continue
+        seen.add(id(target))
+        try:
+            drafted = draft(target)
+        except WorkflowError as error:
+            found += error.problems
+            continue
+        found += [*drafted.problems, *check(drafted.workflow, models=models)]
+        if drafted.workflow.body is not None:
+            queue += used_operators(drafted.workflow.body)
+    return in_order(found)
+
+
+def in_order(problems: Collection[Problem]) -> tuple[Problem, ...]:
+    """Problems each once, sorted by file and line; those without a place come last."""
+    return tuple(
+        sorted(dict.fromkeys(problems), key=lambda p: (p.file is None, p.file or "", p.line or 0))
+    )
+
+
+# -- references --------------------------------------------------------------------------------
+
+
+def _references(workflow: Workflow) -> Iterator[Problem]:
+    """Names that stand for nothing."""
+    nodes = workflow.nodes
+    for key, node in nodes.items():
+        if key != node.id:
+            yield _at(node, f"node {node.id!r} is filed under the name {key!r}", "use its id")
+        for name, arg in node.args():
+            for id in _unknown(workflow, arg):
+                message = f"{node.id!r} takes {name!r} from {id!r}, which does not exist"
+                yield _at(node, message, nearest(id, nodes))
+        if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
+            bound = dict(node.bound)
+            for name in dict.fromkeys(s.name for s in node.prompt.slots() if s.name not in bound):
+                message = f"the prompt of {node.id!r} has the slot {name!r}, which nothing fills"
+                yield _at(node, message, nearest(name, bound))
+    for id in _unknown(workflow, workflow.output):
+        message = f"the output of {workflow.name!r} is {id!r}, which does not exist"
+        yield problem_at(workflow.source, message, nearest(id, nodes))
+
+
+def _unknown(workflow: Workflow, arg: Arg) -> list[str]:
+    return [id for id in dict.fromkeys(refs(arg)) if id not in workflow.nodes]
+
+
+def _order(workflow: Workflow) -> Iterator[Problem]:
+    """Cycles, one per knot of nodes; without any, nodes that stand before what they need."""
+    place = {id: i for i, id in enumerate(workflow.nodes)}
+    early = [
+        (node, id)
+        for node in workflow.nodes.values()
+        for id in node.needs()
+        if place.get(id, -1) >= place[node.id]
+    ]
+    if not early:
+        return  # nodes in topological order: no cycle, and no need for the graph
+    import networkx
+
+    graph = workflow.graph
+    knots = [k for k in networkx.strongly_connected_components(graph) if len(k) > 1]
+    loops = [[(id, id)] for id in networkx.nodes_with_selfloops(graph)]
+    cycles = loops + [list(networkx.find_cycle(graph.subgraph(knot))) for knot in knots]
+    for cycle in cycles:
+        names = [a for a, _ in cycle]
+        first = names.index(min(names, key=place.__getitem__))
+        path = [*names[first:], *names[:first], names[first]]
+        message = f"nodes need each other in a cycle: {' -> '.join(path)}"
+        hint = "use plait.loop to repeat a step"
+        yield _at(workflow.nodes[path[0]], message, hint)
+    if not cycles:
+        for node, id in early:
+            yield _at(node, f"{node.id!r} stands before {id!r}, which it needs", "reorder them")
+
+
+def _unused(workflow: Workflow) -> Iterator[Problem]:
+    """Work whose value reaches no output."""
+    nodes = workflow.nodes
+    needed = {id for node in nodes.values() for id in node.needs()}
+    stack = [*refs(workflow.output), *(n.id for n in nodes.values() if writes(n))]
+    used: set[str] = set()
+    while stack:
+        id = stack.pop()
+        if id in nodes and id not in used:
+            used.add(id)
+            stack += nodes[id].needs()
+    silent = Input | Const | Project | Missing
+    for node in nodes.values():
+        # Only the last node of an unused chain is named: using it uses the others.
+        if node.id not in used | needed and not isinstance(node, silent):
+            hint = "return it, pass it on, or delete the call"
+            yield _at(node, f"{node.id!r} is computed but its value is never used", hint)
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def _arguments(workflow: Workflow) -> Iterator[Problem]:
+    """Arguments that are missing, unknown, or of a type that cannot be right."""
+    for node in workflow.nodes.values():
+        match node:
+            case ToolCall():
+                yield from _tool_arguments(node, workflow)
+            case Map():
+                yield from _map_arguments(node, workflow)
+            case Loop():
+                yield from _loop_arguments(node, workflow)
+            case Project():
+                yield from _parts(node, workflow)
+
+
+def _tool_arguments(node: ToolCall, workflow: Workflow) -> Iterator[Problem]:
+    tool, bound = node.tool, dict(node.bound)
+    known = tool.parameters.get("properties", {})
+    for name in tool.parameters.get("required", ()):
+        if name not in bound:
+            yield _at(node, f"{tool.name!r} misses argument {name!r}", None, tool.name)
+    for name, arg in node.bound:
+        if known and name not in known:
+            hint = f"its arguments are {', '.join(known)}"
+            yield _at(node, f"{tool.name!r} has no argument {name!r}", hint, tool.name)
+        signature = getattr(tool.run, "signature", None)
+        kind = signature.types.get(name, Any) if signature else schema_type(known.get(name))
+        wrong = misfit(tool.name, name, arg, kind, workflow.nodes, node.source)
+        if wrong:
+            yield wrong
+
+
+def schema_type(schema: Any) -> Any:
+    """The Python type of a JSON schema's values; Any where one word does not say it."""
+    names = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list,
+             "object": dict}  # fmt: skip
+    word = schema.get("type") if isinstance(schema, dict) else None
+    return names.get(word, Any) if isinstance(word, str) else Any
+
+
+def _map_arguments(node: Map, workflow: Workflow) -> Iterator[Problem]:
+    body, bound = node.body, dict(node.bound)
+    inputs = {i.id: i for i in body.inputs}
+    for name in (node.item, *bound):
+        if name not in inputs:
+            yield _at(node, f"{body.name!r} has no input {name!r}", f"it has {', '.join(inputs)}")
+    for i in body.inputs:
+        if i.id != node.item and i.id not in bound and i.default is ...:
+            yield _at(node, f"map over {body.name!r} misses input {i.id!r}", f"give {i.id}=...")
+    nodes, source = workflow.nodes, node.source
+    kinds = {name: i.type for name, i in inputs.items()}
+    found = [misfit(body.name, n, a, kinds.get(n, Any), nodes, source) for n, a in node.bound]
+    kind = kinds.get(node.item, Any)
+    found.append(misfit_item(body.name, node.item, node.over, kind, nodes, source))
+    yield from (p for p in found if p)
+
+
+def _loop_arguments(node: Loop, workflow: Workflow) -> Iterator[Problem]:
+    ready = True
+    for body in (node.body, node.until):
+        if body is not None and (not body.inputs or sum(i.default is ... for i in body.inputs) > 1):
+            message = f"{body.name!r} must take one argument, the state, to be used in a loop"
+            ready = False
+            yield _at(node, message)
+    if ready:
+        yield from loop_misfits(node.body, node.until, node.state, workflow.nodes, node.source)
+
+
+def _parts(node: Project, workflow: Workflow) -> Iterator[Problem]:
+    kind = type_of(node.of, workflow.nodes)
+    name = node.of.id if isinstance(node.of, Ref) else "the value"
+    for i, step in enumerate(node.path):
+        wrong = missing_part(name + path_text(node.path[:i]), kind, step, node.source)
+        if wrong:
+            yield wrong
+            return
+        kind = field_type(kind, step)
+
+
+# -- the whole ---------------------------------------------------------------------------------
+
+BODY_CHECKS: tuple[Check, ...] = (_references, _order, _arguments, _unused)
+
+
+def _output(workflow: Workflow) -> Iterator[Problem]:
+    """The output is of its declared type, and it can be written as JSON."""
+    given = type_of(workflow.output, workflow.nodes)
+    if not workflow.live and not fits(given, workflow.type):
+        message = f"{workflow.name!r} is declared to return {type_name(workflow.type)} but returns"
+        yield problem_at(workflow.source, f"{message} {type_name(given)}")
+    reason = cannot_be_json(workflow.type) or cannot_be_json(given)
+    if reason:
+        hint = "return a pydantic model, a dataclass, or plain lists, dicts, texts and numbers"
+        message = f"the output of {workflow.name!r} cannot be written as JSON: {reason}"
+        yield problem_at(workflow.source, message, hint)
+
+
+def _models(workflow: Workflow, models: Collection[str]) -> Iterator[Problem]:
+    calls = [n for n in workflow.nodes.values() if isinstance(n, LLMCall)]
+    for node in {(n.model, n.name): n for n in reversed(calls)}.values():  # first call of each
+        if node.model not in models:
+            known = f"known: {list_names(sorted(models))}" if models else "no model is known"
+            yield _at(node, f"{node.id!r} asks for the unknown model {node.model!r}", known)
+
+
+def _at(node: Node, message: str, hint: str | None = None, name: str | None = None) -> Problem:
+    return problem_at(node.source, message, hint, name or node.id)
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """A hint that names what may have been meant."""
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {list_names(list(known))}" if known else None
