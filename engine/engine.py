@@ -15,11 +15,9 @@ from .backends.backend import Backend, Call
 from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
 from .bridge import LoopThread, Stream
-from .executor import DEFAULT_WINDOW, Executor, Options
+from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
-from .run import Row, Run, Stats
-
-RowIn = Mapping[str, Any] | PlaitError
+from .run import Item, Row, Run, Stats
 
 
 class RowStream(Stream[Row]):
@@ -184,4 +182,5 @@ def _prompts(prompts: Any) -> list[str | list[int]]:
 
 
 def _readable(rows: Sequence[RowIn]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if not isinstance(row, PlaitError)]
+    contents = (row.content if isinstance(row, Item) else row for row in rows)
+    return [row for row in contents if not isinstance(row, PlaitError)]

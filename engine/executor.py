@@ -26,11 +26,12 @@ from .backends.backend import Backend, Call
 from .generation import Generation
 from .live import run_live
 from .program import Program
-from .run import Row, RowState, Stats, row_id
+from .run import Item, Row, RowState, Stats, row_id
 from .values import decode, read_inputs
 from .wiring import Wiring
 
 DEFAULT_WINDOW = 256
+RowIn = Mapping[str, Any] | PlaitError | Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Executor:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    async def run(self, rows: Iterable[Mapping[str, Any] | PlaitError]) -> AsyncIterator[Row]:
+    async def run(self, rows: Iterable[RowIn]) -> AsyncIterator[Row]:
         """Results as rows finish. A row that could not be read may be given as its error."""
         finished: asyncio.Queue[Row] = asyncio.Queue()
         running: set[asyncio.Future[Any]] = set()
@@ -97,10 +98,14 @@ class Executor:
         return True
 
     def _start_row(
-        self, index: int, row: Mapping[str, Any] | PlaitError,
+        self, index: int, row: RowIn,
         running: set[asyncio.Future[Any]], finished: asyncio.Queue[Row],
     ) -> None:  # fmt: skip
-        state = RowState(index if isinstance(row, PlaitError) else row_id(row, index), index)
+        if isinstance(row, Item):
+            state, row = RowState(row.id, row.index), row.content
+        else:
+            id = index if isinstance(row, PlaitError) else row_id(row, index)
+            state = RowState(id, index)
         try:
             if isinstance(row, PlaitError):
                 raise row

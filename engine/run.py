@@ -32,6 +32,19 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """A row of input under the identity that its result will carry.
+
+    Batches use it so that a row keeps its id and position when only some of the rows are run.
+    """
+
+    id: str | int
+    index: int
+    content: Mapping[str, Any] | PlaitError
+    """Its columns, or why they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """The result of one input row."""
 
