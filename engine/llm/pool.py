@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -64,6 +65,15 @@ class Pool:
             tensor[b : b + slots] = tensor[a : a + slots]
 
     def _empty(self, slots: int, heads: int, size: int) -> torch.Tensor:
+        """Zeroed memory: a slot that was never written must not hold NaN.
+
+        On a CPU the zeros come from the operating system, page by page as they are first used
+        (numpy callocs; torch.zeros would write gigabytes before the first token).
+        """
+        if self.device.type == "cpu":
+            size_in_bytes = slots * heads * size * self.dtype.itemsize
+            raw = torch.from_numpy(np.zeros(size_in_bytes, dtype=np.uint8))
+            return raw.view(self.dtype).view(slots, heads, size)
         return torch.zeros(slots, heads, size, device=self.device, dtype=self.dtype)
 
 
