@@ -69,6 +69,7 @@ class Executor:
         running: set[asyncio.Future[Any]] = set()
         source = enumerate(rows)
         await self.backend.open(self.workflow.models())
+        self.stats.started = time.perf_counter()
         try:
             exhausted = not self._admit(source, running, finished)
             while running or not finished.empty():
