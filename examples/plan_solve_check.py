@@ -7,8 +7,7 @@ from plait import calculator, llm, prompt, system, tool, user, workflow
 
 
 class Plan(BaseModel):
-    steps: list[str]
-    """Expressions; `#2` stands for the result of step 2."""
+    steps: list[str]  # expressions, in which #2 stands for the result of step 2
 
 
 @llm(max_tokens=160)
@@ -18,9 +17,8 @@ def plan(problem: str) -> Plan:
 
 @llm(max_tokens=120)
 def check(problem: str, answer: str) -> str:
-    return prompt(
-        system("Check the proposed answer."), user(f"{problem}\nProposed answer: {answer}")
-    )
+    question = f"{problem}\nProposed answer: {answer}"
+    return prompt(system("Check the proposed answer."), user(question))
 
 
 @llm(max_tokens=120)

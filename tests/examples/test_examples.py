@@ -1,0 +1,54 @@
+"""Every example runs as it stands, on the embedded model, and is short."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "__init__.py")
+
+
+def run(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_there_are_examples_of_every_use() -> None:
+    assert set(SCRIPTS) >= {
+        "live.py", "map_reduce.py", "plan_solve_check.py", "quickstart.py", "tools_agent.py",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.*") if p.is_file()))
+def test_examples_are_under_60_lines(name: str) -> None:
+    assert len((EXAMPLES / name).read_text("utf-8").splitlines()) < 60
+
+
+def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run("quickstart.py", capsys)
+    assert out.count("  -> ") == 3 and "tokens in" in out
+
+
+def test_map_reduce(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run("map_reduce.py", capsys).splitlines()
+    assert len(lines) == 2
+    assert all(isinstance(ast.literal_eval(line), dict) for line in lines)
+
+
+def test_tools_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run("tools_agent.py", capsys)
+    assert out.count("  -> ") == 3
+    assert "assistant/calculator:" in out and "assistant/sql:" in out
+
+
+def test_plan_solve_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'planned':" in run("plan_solve_check.py", capsys)
+
+
+def test_live(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run("live.py", capsys)
+    assert "'votes':" in out and "'solve':" in out
