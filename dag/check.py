@@ -6,12 +6,11 @@ is missed here still becomes a typed error of the row it happens in.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from .edges import loop_misfits, misfit, misfit_item, missing_part, type_of
-from .errors import Problem, WorkflowError, list_names
+from .errors import Problem, WorkflowError, list_names, nearest
 from .jsonable import cannot_be_json
 from .live import used_operators
 from .nodes import (
@@ -30,7 +29,7 @@ from .nodes import (
     writes,
 )
 from .source import problem_at
-from .template import Template, path_text
+from .template import Path, Template, path_text
 from .trace import Missing
 from .types import field_type, fits, type_name
 from .workflow import draft
@@ -38,14 +37,19 @@ from .workflow import draft
 Check = Callable[[Workflow], Iterator[Problem]]
 
 
-def check(workflow: Workflow, *, models: Collection[str] | None = None) -> tuple[Problem, ...]:
+def check(
+    workflow: Workflow, *, models: Collection[str] | None = None, unused: bool = True
+) -> tuple[Problem, ...]:
     """All problems of a workflow of any origin, bodies of maps and loops included, in the order
-    of the source. `models` are the known aliases; without it every alias is accepted."""
+    of the source. `models` are the known aliases; without it every alias is accepted. Nodes that
+    are computed in vain are reported unless `unused` is False: such a workflow can still run."""
     found: list[Problem] = []
     bodies = {id(body): body for body in workflow.bodies()}
     for body in bodies.values():
         for look in BODY_CHECKS:
             found += look(body)
+        if unused:
+            found += _unused(body)
         if models is not None:
             found += _models(body, models)
     found += _output(workflow)
@@ -168,20 +172,22 @@ def _arguments(workflow: Workflow) -> Iterator[Problem]:
             case Loop():
                 yield from _loop_arguments(node, workflow)
             case Project():
-                yield from _parts(node, workflow)
+                yield from _parts(node.of, node.path, node, workflow)
+            case LLMCall():
+                yield from _slots(node, workflow)
 
 
 def _tool_arguments(node: ToolCall, workflow: Workflow) -> Iterator[Problem]:
     tool, bound = node.tool, dict(node.bound)
+    signature = getattr(tool.run, "signature", None)  # of the decorated function, if it is one
     known = tool.parameters.get("properties", {})
-    for name in tool.parameters.get("required", ()):
+    for name in signature.required if signature else tool.parameters.get("required", ()):
         if name not in bound:
             yield _at(node, f"{tool.name!r} misses argument {name!r}", None, tool.name)
     for name, arg in node.bound:
         if known and name not in known:
             hint = f"its arguments are {', '.join(known)}"
             yield _at(node, f"{tool.name!r} has no argument {name!r}", hint, tool.name)
-        signature = getattr(tool.run, "signature", None)
         kind = signature.types.get(name, Any) if signature else schema_type(known.get(name))
         wrong = misfit(tool.name, name, arg, kind, workflow.nodes, node.source)
         if wrong:
@@ -224,11 +230,19 @@ def _loop_arguments(node: Loop, workflow: Workflow) -> Iterator[Problem]:
         yield from loop_misfits(node.body, node.until, node.state, workflow.nodes, node.source)
 
 
-def _parts(node: Project, workflow: Workflow) -> Iterator[Problem]:
-    kind = type_of(node.of, workflow.nodes)
-    name = node.of.id if isinstance(node.of, Ref) else "the value"
-    for i, step in enumerate(node.path):
-        wrong = missing_part(name + path_text(node.path[:i]), kind, step, node.source)
+def _slots(node: LLMCall, workflow: Workflow) -> Iterator[Problem]:
+    bound = dict(node.bound)
+    for slot in node.prompt.slots() if isinstance(node.prompt, Template) else ():
+        if slot.path and slot.name in bound:
+            yield from _parts(bound[slot.name], slot.path, node, workflow)
+
+
+def _parts(of: Arg, path: Path, node: Node, workflow: Workflow) -> Iterator[Problem]:
+    """A path that leads nowhere in values of the type it starts from."""
+    kind = type_of(of, workflow.nodes)
+    name = of.id if isinstance(of, Ref) else "the value"
+    for i, step in enumerate(path):
+        wrong = missing_part(name + path_text(path[:i]), kind, step, node.source)
         if wrong:
             yield wrong
             return
@@ -237,7 +251,7 @@ def _parts(node: Project, workflow: Workflow) -> Iterator[Problem]:
 
 # -- the whole ---------------------------------------------------------------------------------
 
-BODY_CHECKS: tuple[Check, ...] = (_references, _order, _arguments, _unused)
+BODY_CHECKS: tuple[Check, ...] = (_references, _order, _arguments)
 
 
 def _output(workflow: Workflow) -> Iterator[Problem]:
@@ -263,11 +277,3 @@ def _models(workflow: Workflow, models: Collection[str]) -> Iterator[Problem]:
 
 def _at(node: Node, message: str, hint: str | None = None, name: str | None = None) -> Problem:
     return problem_at(node.source, message, hint, name or node.id)
-
-
-def nearest(name: str, known: Collection[str]) -> str | None:
-    """A hint that names what may have been meant."""
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {list_names(list(known))}" if known else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import Problem
-from .nodes import Arg, Input, Lit, Node, Rec, Ref, Seq, Workflow
+from .nodes import Arg, Fill, Input, Lit, Node, Rec, Ref, Seq, Workflow
 from .source import Source, problem_at
 from .types import field_type, fits, item_type, type_name
 
@@ -25,6 +25,8 @@ def type_of(arg: Arg, nodes: Mapping[str, Node]) -> Any:
             return kind
         case Rec():
             return dict
+        case Fill():
+            return str
 
 
 def misfit(

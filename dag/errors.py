@@ -19,7 +19,8 @@ PlaitError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -129,3 +130,11 @@ def list_names(names: Sequence[str], limit: int = 8) -> str:
     shown = ", ".join(repr(n) for n in names[:limit])
     rest = len(names) - limit
     return shown if rest <= 0 else f"{shown} and {rest} more"
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """A hint that says what may have been meant by a name that is not known."""
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {list_names(list(known))}" if known else None

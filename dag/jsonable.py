@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
+from typing_extensions import is_typeddict
 
 from .types import type_name
 
@@ -45,7 +46,7 @@ def _is_plain_class(kind: type) -> bool:
         return False
     if issubclass(kind, BaseModel | enum.Enum) or dataclasses.is_dataclass(kind):
         return False
-    if getattr(kind, "_is_protocol", False) or typing.is_typeddict(kind):
+    if getattr(kind, "_is_protocol", False) or is_typeddict(kind):
         return False
     if issubclass(kind, str | int | float | bytes | list | tuple | dict | set | frozenset):
         return False

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import OutputError, first_line
 from .sampling import Sampling
 from .source import Source
-from .template import Path, Template
+from .template import Path, Template, Text
 
 if TYPE_CHECKING:
     import networkx
@@ -53,7 +54,15 @@ class Rec:
     items: tuple[tuple[str, Arg], ...]
 
 
-Arg = Ref | Lit | Seq | Rec
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A text put together from other arguments: `news about {{topic}}` in YAML."""
+
+    text: Text
+    bound: Args
+
+
+Arg = Ref | Lit | Seq | Rec | Fill
 Args = tuple[tuple[str, Arg], ...]
 """Arguments by name, in the order of the signature."""
 
@@ -69,6 +78,9 @@ def refs(arg: Arg) -> Iterator[str]:
         case Rec(pairs):
             for _, item in pairs:
                 yield from refs(item)
+        case Fill(_, bound):
+            for _, item in bound:
+                yield from refs(item)
 
 
 def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
@@ -82,6 +94,12 @@ def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
             return kind(resolve(item, values) for item in items)
         case Rec(pairs):
             return {key: resolve(item, values) for key, item in pairs}
+        case Fill(text, bound):
+            try:
+                return text.render({name: resolve(item, values) for name, item in bound})
+            except (ValueError, TypeError) as error:
+                message = f"a value cannot be put into a text: {first_line(error)}"
+                raise OutputError(message) from error
 
 
 # -- tools as the IR sees them -----------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from .errors import Problem, WorkflowError
 from .live import current_program
-from .nodes import Args, Node
+from .nodes import Arg, Args, Lit, Node
 from .source import Source, caller, of_function, problem_at
 from .trace import TRACE
 from .types import hints_of
@@ -96,6 +96,14 @@ class Operator(Generic[P, R]):
         if problems:
             raise WorkflowError(*problems)
         return {name: bound[name] for name in names}
+
+    def with_defaults(self, args: Mapping[str, Arg]) -> Args:
+        """Arguments in the order of the signature, those not given as their defaults."""
+        return tuple(
+            (p.name, args.get(p.name, Lit(p.default)))
+            for p in self.signature.parameters
+            if p.name in args or p.default is not ...
+        )
 
     def _misuse(self, message: str, hint: str | None = None) -> Problem:
         return problem_at(caller(), f"{self.name!r} {message}", hint, self.name)

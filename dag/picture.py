@@ -16,6 +16,7 @@ from .nodes import (
     Arg,
     Branch,
     Const,
+    Fill,
     Input,
     Lit,
     LLMCall,
@@ -208,3 +209,5 @@ def shown_arg(arg: Arg) -> str:
             return f"[{', '.join(shown_arg(item) for item in items)}]"
         case Rec(items):
             return "{" + ", ".join(f"{k}: {shown_arg(item)}" for k, item in items) + "}"
+        case Fill(text):
+            return repr(str(text))

@@ -19,6 +19,7 @@ from .nodes import (
     Arg,
     Branch,
     Const,
+    Fill,
     Input,
     Lit,
     LLMCall,
@@ -134,6 +135,8 @@ class _Planner:
                 return f"[{', '.join(map(self._shown, items))}]"
             case Rec(items):
                 return "{" + ", ".join(f"{k}: {self._shown(a)}" for k, a in items) + "}"
+            case Fill(text, bound):
+                return f"{_value(str(text))}({', '.join(self._shown(a) for _, a in bound)})"
 
     # -- distinct calls ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from .errors import WorkflowError, first_line
 from .source import of_function, problem_at
@@ -93,9 +94,9 @@ def _fit_classes(given: Any, wanted: Any) -> bool:
         return True
     if have in _NUMBERS and want in _NUMBERS:
         return _NUMBERS[have] <= _NUMBERS[want]
-    if have is dict and (typing.is_typeddict(want) or issubclass(want, BaseModel)):
+    if have is dict and (is_typeddict(want) or issubclass(want, BaseModel)):
         return True
-    if want is dict and (typing.is_typeddict(have) or issubclass(have, dict)):
+    if want is dict and (is_typeddict(have) or issubclass(have, dict)):
         return True
     if not issubclass(have, want):
         return False
@@ -125,7 +126,7 @@ def field_type(kind: Any, step: str | int) -> Any:
         if isinstance(getattr(kind, step, None), property):
             return Any
         raise KeyError(step)
-    if typing.is_typeddict(kind):
+    if is_typeddict(kind):
         return hints_of(kind)[step]
     if base is dict:
         return args[1] if len(args) == 2 else Any
