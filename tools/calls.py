@@ -78,19 +78,19 @@ def parse_calls(text: str, tools: Mapping[str, ToolSpec] | None = None) -> Parse
 
 
 def tool_result_text(value: Any, limit: int = MAX_RESULT) -> str:
-    """A tool's result for a model to read: text as it is, anything else as compact JSON.
+    """A tool's result for a model to read: text as it is, anything else as JSON on one line.
 
     Cut at `limit` characters, with a mark that says how much is missing.
     """
-    text = value if isinstance(value, str) else _compact(value)
+    text = value if isinstance(value, str) else _json_line(value)
     if len(text) <= limit:
         return text
     return f"{text[:limit]}… [cut: {len(text) - limit} of {len(text)} characters are not shown]"
 
 
-def _compact(value: Any) -> str:
-    plain = to_jsonable_python(value, by_alias=False)
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+def _json_line(value: Any) -> str:
+    """Spaced as chat templates write JSON, which is how models have seen it."""
+    return json.dumps(to_jsonable_python(value, by_alias=False), ensure_ascii=False)
 
 
 # -- finding calls -----------------------------------------------------------------------------
