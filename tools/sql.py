@@ -114,10 +114,12 @@ class _Worker:
     """One process and its two pipes."""
 
     def __init__(self, uri: str) -> None:
-        # -I -S: nothing from the environment or site-packages, which also makes it start quickly
+        # -I -S: nothing from the environment or site-packages, which also makes it start quickly;
+        # a session of its own: Ctrl-C in a terminal lets queries under way finish
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(WORKER), uri],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={},
+            start_new_session=True,
         )  # fmt: skip
         self.patience = START
 

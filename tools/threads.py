@@ -13,7 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from ..dag.errors import ToolError
+from ..dag.errors import ToolError, first_line
 
 THREADS = 32
 SPARE = 32
@@ -109,7 +109,10 @@ class Threads:
                 if job.abandoned:
                     continue
                 job.started = job.clock()
-            job.work()
+            try:
+                job.work()
+            except BaseException as error:  # memory ran out while the outcome was put together
+                job.refuse(ToolError(f"tool {job.label!r} broke its thread: {first_line(error)}"))
             with self._lock:
                 if not job.abandoned:
                     job.abandoned = True  # done: nothing is left to abandon

@@ -121,19 +121,30 @@ class Result:
             raise OutputError(message + first_line(error), node) from error
 
     def _read_back(self, value: Any, node: str | None) -> Any:
-        plain = self._adapter.dump_python(value, mode="json", warnings="error")
-        data = json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()
+        try:
+            text = _dumps(value)
+        except TypeError:  # there is more than plain JSON in it
+            text = self._dumps_objects(value)
+        data = text.encode()
         if len(data) > self._limit:
             size = f"{len(data):,} bytes of JSON; at most {self._limit:,} are allowed"
             message = f"the result of tool {self._tool!r} takes {size} (max_output)"
             raise OutputError(message, node)
-        if b"null" in data:  # pydantic writes NaN as null where the type is not declared
-            bare = to_jsonable_python(self._adapter.dump_python(value), inf_nan_mode="constants")
-            json.dumps(bare, allow_nan=False)
         if self._type is Any:
-            return plain
+            return json.loads(data)
         # by name as well, since aliases are for the outside and were not written
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
+
+    def _dumps_objects(self, value: Any) -> str:
+        text = _dumps(self._adapter.dump_python(value, mode="json", warnings="error"))
+        if "null" in text:  # pydantic writes NaN as null where the type is not declared
+            bare = self._adapter.dump_python(value)
+            _dumps(to_jsonable_python(bare, inf_nan_mode="constants"))
+        return text
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 _JSON_HINT = "use str, int, float, bool, list, dict, or a pydantic model"

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -181,6 +182,7 @@ def test_processes_end_with_their_tool(path: Path) -> None:
     assert sql("SELECT 1 AS one") == [{"one": 1}]
     workers = inspect.getclosurevars(sql.fn).nonlocals["workers"]
     process = workers._idle[0].process
+    assert os.getpgid(process.pid) != os.getpgid(0), "Ctrl-C would end it at once"
     del sql, workers
     gc.collect()
     assert process.returncode is not None
