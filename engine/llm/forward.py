@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
@@ -83,11 +83,39 @@ def run_packed(
     return logits
 
 
-class Runner:
-    """The model and its pool: turns a laid-out step into logits."""
+class Forward(Protocol):
+    """Packed rows to logits of the rows to keep."""
 
-    def __init__(self, model: torch.nn.Module, pool: Pool) -> None:
+    def __call__(
+        self,
+        step: StepAttention,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        keep: torch.Tensor,
+    ) -> torch.Tensor: ...
+
+
+class FamilyForward:
+    """The forward of any supported family, by its own Hugging Face code."""
+
+    def __init__(self, model: Any) -> None:
         self.model = model
+
+    def __call__(
+        self,
+        step: StepAttention,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        keep: torch.Tensor,
+    ) -> torch.Tensor:
+        return run_packed(self.model, step, ids, positions, keep)
+
+
+class Runner:
+    """A forward and its pool: turns a laid-out step into logits."""
+
+    def __init__(self, forward: Forward, pool: Pool) -> None:
+        self.forward = forward
         self.pool = pool
 
     @torch.inference_mode()
@@ -99,7 +127,7 @@ class Runner:
             torch.tensor(numbers, device=device) for numbers in (ids, positions, slots, keep)
         )
         step = step_attention(self.pool, layout, slot_row, position_row)
-        return run_packed(self.model, step, id_row, position_row, keep_row)
+        return self.forward(step, id_row, position_row, keep_row)
 
 
 def _rows(

@@ -15,9 +15,9 @@ from ...cache.radix import Eviction, RadixTree
 from ...dag.errors import EngineError, PromptError
 from ...dag.sampling import Sampling
 from ..generation import Generation, Usage
-from . import forward
 from .chat import Encoder, Prompt
 from .counters import Counters
+from .forward import Runner
 from .grammar import Grammars
 from .loop import Outcome, StepLoop
 from .memory import pool_pages
@@ -86,7 +86,7 @@ class LLM:
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
         self._loop = StepLoop(
             Scheduler(self._tree, limits, pool),
-            forward.Runner(loaded.model, pool),
+            Runner(loaded.forward, pool),
             self._encoder,
             loaded.end_tokens,
             work_of(loaded, pool),
@@ -253,14 +253,9 @@ class LLM:
 
 def work_of(loaded: LoadedModel, pool: Pool) -> Work:
     """Sizes for counting FLOPs and bytes."""
-    head = loaded.model.get_output_embeddings()
-    head_size = head.weight.numel() if head is not None else 0
-    embedding = loaded.model.get_input_embeddings().weight
-    tied = head is not None and head.weight is embedding
-    others = embedding.numel() if tied else embedding.numel() + head_size
     return Work(
-        body_parameters=loaded.parameters - others,
-        head_parameters=head_size,
+        body_parameters=loaded.body_parameters,
+        head_parameters=loaded.head_parameters,
         attention_width=sum(loaded.heads * shape.key_size for shape in loaded.layers),
         kv_bytes=pool.bytes_per_token,
         number_bytes=loaded.dtype.itemsize,

@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ...dag.errors import ModelError, first_line
-from . import forward
+from . import dense, forward, lean
 from .pool import KVShape
 
 
@@ -21,7 +21,7 @@ class LoadedModel:
     """A model ready to run, with what the engine needs to know of it."""
 
     name: str
-    model: Any
+    forward: forward.Forward
     tokenizer: Any | None
     layers: tuple[KVShape, ...]
     heads: int
@@ -30,10 +30,9 @@ class LoadedModel:
     end_tokens: frozenset[int]
     device: torch.device
     dtype: torch.dtype
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+    body_parameters: int
+    """Parameters that every row is multiplied with."""
+    head_parameters: int
 
 
 def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
@@ -48,18 +47,22 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
     model = _weights(path, name, place, kind)
     tokenizer = _tokenizer(path)
     text = config.get_text_config()
-    layers = _kv_shapes(model, text, name)
+    seen, logits = _probe(forward.FamilyForward(model), text, place, name)
+    body, head = _parameters(model)
+    end_tokens = _end_tokens(model, config)
     return LoadedModel(
         name=name,
-        model=model,
+        forward=_fast_forward(model, text, seen, logits),
         tokenizer=tokenizer,
-        layers=layers,
+        layers=tuple(layer.shape for layer in seen),
         heads=int(text.num_attention_heads),
         max_context=max_context(text),
         vocab_size=int(text.vocab_size),
-        end_tokens=_end_tokens(model, config),
+        end_tokens=end_tokens,
         device=place,
         dtype=kind,
+        body_parameters=body,
+        head_parameters=head,
     )
 
 
@@ -206,36 +209,90 @@ def _end_tokens(model: Any, config: Any) -> frozenset[int]:
     return frozenset([ids] if isinstance(ids, int) else ids)
 
 
+@dataclass(frozen=True, slots=True)
+class SeenLayer:
+    """What one layer asked of attention."""
+
+    shape: KVShape
+    scale: float
+    window: int | None
+
+
 class _Probe:
-    """Stands in for a step once, to see what each layer sends."""
+    """Stands in for a step once, to see what each layer sends. Rows attend to themselves only."""
 
     def __init__(self) -> None:
-        self.shapes: dict[int, KVShape] = {}
+        self.seen: dict[int, SeenLayer] = {}
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: Any
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        **_: Any,
     ) -> torch.Tensor:
-        self.shapes[layer] = KVShape(key.shape[1], key.shape[2], value.shape[2])
-        return query.new_zeros(query.shape[0], query.shape[1], value.shape[2])
+        shape = KVShape(key.shape[1], key.shape[2], value.shape[2])
+        self.seen[layer] = SeenLayer(shape, scale, window)
+        return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
 
 
-def _kv_shapes(model: Any, config: Any, name: str) -> tuple[KVShape, ...]:
-    """Heads and sizes of every layer's KV, seen in one forward of two tokens."""
+def _probe(
+    run: forward.Forward, config: Any, device: torch.device, name: str
+) -> tuple[tuple[SeenLayer, ...], torch.Tensor]:
+    """What every layer asks of attention, and logits, from one forward of a few tokens."""
     probe = _Probe()
-    pair = torch.zeros(2, dtype=torch.long, device=model.device)
+    rows = torch.arange(4, device=device)
     with torch.inference_mode():
-        logits = forward.run_packed(
-            model, probe, pair, torch.arange(2, device=model.device), pair[:1]
-        )
+        logits = run(probe, rows % int(config.vocab_size), rows, rows)
     layers = int(config.num_hidden_layers)
-    if sorted(probe.shapes) != list(range(layers)):
+    if sorted(probe.seen) != list(range(layers)):
         raise ModelError(
-            f"model {name!r} is unsupported: {len(probe.shapes)} of its {layers} layers use the "
+            f"model {name!r} is unsupported: {len(probe.seen)} of its {layers} layers use the "
             "attention interface"
         )
     if not torch.isfinite(logits).all():
         raise ModelError(f"model {name!r} has weights that are not numbers (NaN or infinite)")
-    return tuple(probe.shapes[i] for i in range(layers))
+    return tuple(probe.seen[i] for i in range(layers)), logits
+
+
+def _fast_forward(
+    model: Any, config: Any, seen: tuple[SeenLayer, ...], wanted: torch.Tensor
+) -> forward.Forward:
+    """The fastest forward of this model on its device that asks and answers the same."""
+    if model.device.type != "cpu":
+        return forward.FamilyForward(model)
+    if lean.fits(model):
+        ours = lean.LeanModel(model, [layer.window for layer in seen])
+        if _agrees(ours, config, seen, wanted):
+            return ours
+    replaced = dense.pack_linears(model)
+    packed = forward.FamilyForward(model)
+    if not _agrees(packed, config, seen, wanted):
+        dense.unpack_linears(replaced)
+    return packed
+
+
+def _agrees(
+    run: forward.Forward, config: Any, seen: tuple[SeenLayer, ...], wanted: torch.Tensor
+) -> bool:
+    try:
+        layers, logits = _probe(run, config, wanted.device, "")
+    except (AttributeError, RuntimeError, TypeError, ModelError):
+        return False
+    error = (logits - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6)
+    return layers == seen and bool(error < (1e-4 if wanted.dtype == torch.float32 else 0.1))
+
+
+def _parameters(model: Any) -> tuple[int, int]:
+    """Numbers in the body that every row meets, and in the head that only sampled rows meet."""
+    head = model.get_output_embeddings().weight
+    embedding = model.get_input_embeddings().weight
+    others = embedding.numel() + (0 if head is embedding else head.numel())
+    return sum(p.numel() for p in model.parameters()) - others, head.numel()
 
 
 def quiet() -> None:
