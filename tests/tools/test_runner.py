@@ -231,7 +231,7 @@ async def test_stuck_threads_are_replaced_up_to_a_bound_then_calls_fail_at_once(
 async def test_waiting_for_a_thread_does_not_count_as_the_tools_time() -> None:
     runner = Runner(threads=Threads(1, 0))
 
-    @tool(timeout=0.2)
+    @tool(timeout=0.3)
     def slow() -> int:
         time.sleep(0.05)
         return 1
@@ -289,15 +289,16 @@ async def test_cancelling_a_row_stops_its_async_tool() -> None:
 
 
 async def test_cancelling_a_row_leaves_its_sync_tool_behind_at_once() -> None:
-    release = threading.Event()
+    release, started = threading.Event(), threading.Event()
     runner = Runner(threads=Threads(1, 1))
 
     @tool
     def waits() -> None:
+        started.set()
         release.wait(5)
 
     task = asyncio.create_task(runner.run(waits, {}, node="n"))
-    await asyncio.sleep(0.02)
+    await until(started.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
