@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import plait
+from plait.engine.loading import load
+from plait.testing import assert_same_rows
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "__init__.py")
 
@@ -47,6 +51,18 @@ def test_tools_agent(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_plan_solve_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'planned':" in run("plan_solve_check.py", capsys)
+
+
+def test_yaml_gives_what_python_gives() -> None:
+    path = EXAMPLES / "plan_solve_check.yaml"
+    in_yaml = load(str(path)).workflow
+    in_python = load(str(path.with_suffix(".py"))).workflow
+    rows = [{"problem": f"Tom has {n} boxes with 14 pens each. How many pens are there?"}
+            for n in range(3, 7)]  # fmt: skip
+    with plait.Engine(model="demo") as engine:
+        left, right = engine.run(in_yaml, rows), engine.run(in_python, rows)
+    assert_same_rows(left.rows, right.rows)
+    assert any(row.ok for row in left)
 
 
 def test_live(capsys: pytest.CaptureFixture[str]) -> None:
