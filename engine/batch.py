@@ -1,0 +1,190 @@
+"""A batch: one workflow over the rows of a file, with results in a run's directory.
+
+Rows go through the executor; what comes out is written at once. Nothing is kept of a finished row
+but its counters. `stop` lets what is under way finish, `abort` does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+from ..dag.draw import svg
+from ..dag.errors import ConfigError
+from ..dag.nodes import Workflow
+from ..dag.plan import make_plan
+from .engine import Engine
+from .executor import DEFAULT_WINDOW, Executor, Options
+from .results import Id, Results, reorder
+from .rows import Rows
+from .run import Stats
+from .rundir import RunDir, write_text
+from .trace import trace_json
+
+TICK = 0.25
+"""Seconds between snapshots for the progress display; every second one also syncs to disk."""
+Reason = Literal["interrupted", "max_errors", "output"]
+"""Why no further rows were admitted: a signal, too many failed rows, nobody reads the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for, as it stands in run.json."""
+
+    target: str
+    """FILE or FILE:NAME of the workflow."""
+    input: str
+    """File of rows; "-" is standard input."""
+    output: str | None = None
+    """Where a copy of the results goes; "-" is standard output."""
+    models: Mapping[str, str] = field(default_factory=lambda: {"default": "demo"})
+    backend: str = "local"
+    device: str = "auto"
+    dtype: str = "auto"
+    kv_memory: str | None = None
+    seed: int = 0
+    max_rows: int = DEFAULT_WINDOW
+    limit: int | None = None
+    max_errors: str | None = None
+    keep_order: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit} is out of range: at least 1")
+        self.errors_allowed(1)
+
+    def engine(self) -> Engine:
+        """The engine these settings ask for."""
+        return Engine(
+            models=self.models, device=self.device, dtype=self.dtype, kv_memory=self.kv_memory,
+            backend=self.backend, max_rows=self.max_rows, seed=self.seed,
+        )  # fmt: skip
+
+    def errors_allowed(self, rows: int) -> float:
+        """Most failed rows before admission ends; a percentage is one of all `rows`."""
+        if self.max_errors is None:
+            return float("inf")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", self.max_errors.strip())
+        if found is None or (not found[2] and "." in found[1]):
+            hint = "give a number of rows, such as 10, or a percentage, such as 5%"
+            raise ConfigError(f"--max-errors {self.max_errors!r} is not a number of rows: {hint}")
+        return float(found[1]) * rows / 100 if found[2] else float(found[1])
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "models": dict(self.models)}
+
+
+class Batch:
+    """One run of a batch, from its first row to its last or to the point where it stops."""
+
+    def __init__(
+        self, workflow: Workflow, rows: Rows, results: Results, run: RunDir, config: dict[str, Any],
+        settings: Settings, engine: Engine, before: Mapping[Id, str],
+    ) -> None:  # fmt: skip
+        self.workflow, self.rows, self.run, self.config = workflow, rows, run, config
+        self.settings, self.engine = settings, engine
+        self.before = before
+        """Status of the rows that an earlier start has finished."""
+        self.stopped: Reason | None = None
+        self._results = results
+        self._executor = Executor(
+            workflow, engine.backend, Options(settings.max_rows, settings.seed)
+        )
+        self._todo = sum(id not in before for id in rows.lines)
+        self._executor.stats.rows_total = self._todo
+        self._allowed = settings.errors_allowed(len(rows))
+        self._task: asyncio.Task[Any] | None = None
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this start; `rows_total` are the rows left to run when it began."""
+        return self._executor.stats
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the input has its result."""
+        return self.stats.rows_done == self._todo
+
+    @property
+    def failed(self) -> int:
+        """Failed rows of this start and those before it."""
+        return self.stats.rows_failed + sum(s != "ok" for s in self.before.values())
+
+    def stop(self, reason: Reason) -> None:
+        """Admit no further rows; those under way finish."""
+        self.stopped = self.stopped or reason
+        self._executor.stop()
+
+    def abort(self) -> None:
+        """Cancel what is under way. To be called in the thread that runs the batch."""
+        self.stopped = "interrupted"
+        self._executor.stop()
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+    async def execute(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Run the rows that have no result yet and write what comes of them.
+
+        Raises UserError kinds for what concerns the whole run. However it ends, what is finished
+        is on disk.
+        """
+        self._task = asyncio.current_task()
+        ticking = asyncio.create_task(self._tick(tick))
+        try:
+            await self._drain()
+        except asyncio.CancelledError:
+            if self.stopped is None:
+                raise
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+            self.finish()
+
+    async def _drain(self) -> None:
+        async for row in self._executor.run(self.rows.items(without=self.before)):
+            try:
+                self._results.write(row)
+            except BrokenPipeError:
+                self.stop("output")
+            if row.error is not None and self.stats.rows_failed > self._allowed:
+                self.stop("max_errors")
+
+    async def _tick(self, tick: Callable[[], None]) -> None:
+        odd = False
+        while True:
+            await asyncio.sleep(TICK)
+            tick()
+            odd = not odd
+            if odd:
+                await asyncio.to_thread(self._results.sync)
+
+    def finish(self) -> None:
+        """Put everything on disk: results, counters, timeline."""
+        self._results.close()
+        if self.settings.keep_order and self.settings.output is None:
+            reorder(self.run.out, {id: i for i, id in enumerate(self.rows.lines)})
+        session = self.config["sessions"][-1]
+        session |= {"status": self.status, "ended": now(), "stats": self.stats.as_json()}
+        session["backend"] = self.engine.backend.describe()
+        self.run.write(self.config)
+        write_text(self.run.trace, trace_json(self.stats, self.workflow.name))
+
+    @property
+    def status(self) -> str:
+        return "complete" if self.complete else self.stopped or "failed"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_plan(workflow: Workflow, rows: Rows, run: RunDir) -> None:
+    """What is planned for these rows, and a drawing of the workflow."""
+    # A plan asks of its rows only their number and to go through them.
+    plan = make_plan(workflow, cast(Sequence[Mapping[str, Any]], rows))
+    write_text(run.plan, plan.to_json() + "\n")
+    write_text(run.drawing, svg(workflow))

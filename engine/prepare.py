@@ -1,0 +1,261 @@
+"""From what was asked for to a batch that is ready: everything that can be wrong is wrong here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..dag.errors import ConfigError, WorkflowError
+from ..dag.nodes import Workflow
+from .batch import Batch, Settings, now, write_plan
+from .loading import Loaded, load
+from .results import Copy, Id, OrderedCopy, Results, mend, read_results
+from .rows import Rows, open_rows
+from .rundir import RunDir, latest, new_directory
+
+VERSIONS = ("plait", "torch", "transformers", "pydantic")
+
+
+def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = False) -> Batch:
+    """A batch ready to execute, in a new run directory or, to resume, in the one it began in.
+
+    Raises UserError kinds: nothing has been run then, and no directory is left behind.
+    """
+    loaded = load(settings.target)
+    workflow = checked(loaded, settings)
+    run = _find(settings, workflow, run_dir, resume)
+    with _Spool(settings, run, resume) as spool:
+        rows = open_rows(spool.path, workflow.inputs, limit=settings.limit, name=spool.name)
+        _check_output(settings, rows)
+        identity = _identity(loaded, rows, settings)
+        if resume:
+            config = run.read()
+            refuse_changes(run, config["identity"], identity)
+        else:
+            config = {"asked": asked(settings), "identity": identity, "sessions": []}
+        engine = settings.engine()
+        run.path.mkdir(parents=True, exist_ok=True)
+        spool.keep()
+    return begin(settings, workflow, rows, run, config, engine)
+
+
+def prepare_retry(run_dir: Path) -> Batch:
+    """A batch of the failed rows of a run, ready to execute in its directory.
+
+    The workflow file may have changed since; the rows may not.
+    """
+    run = RunDir(run_dir)
+    config = run.read()
+    settings = _anchored(Settings(**config["settings"]), Path(config["cwd"]))
+    loaded = load(settings.target)
+    workflow = checked(loaded, settings)
+    with _Spool(settings, run, resume=True) as spool:
+        rows = open_rows(spool.path, workflow.inputs, limit=settings.limit, name=spool.name)
+    identity = _identity(loaded, rows, settings)
+    kept = {"workflow": config["identity"].get("workflow")}
+    refuse_changes(run, config["identity"], identity | kept)
+    config["identity"] = identity
+    return begin(settings, workflow, rows, run, config, settings.engine(), retry=True)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """Settings with paths that hold wherever plait is called from."""
+    file, colon, name = settings.target.rpartition(":")
+    target = f"{folder / file}:{name}" if colon else str(folder / settings.target)
+    models = {
+        alias: str(folder / name) if (folder / name).is_dir() else name
+        for alias, name in settings.models.items()
+    }
+    rows, output = settings.input, settings.output
+    return replace(
+        settings,
+        target=target,
+        models=models,
+        input=rows if rows == "-" else str(folder / rows),
+        output=output if output in (None, "-") else str(folder / output),
+    )
+
+
+def begin(
+    settings: Settings, workflow: Workflow, rows: Rows, run: RunDir, config: dict[str, Any],
+    engine: Any, retry: bool = False,
+) -> Batch:  # fmt: skip
+    """Open the record of a run for a further start, and say in run.json that it has begun."""
+    try:
+        before = mend(run.out, drop_errors=retry)
+        results = Results(run.out, _copy(settings, rows, run))
+        write_plan(workflow, rows, run)
+        config |= {
+            "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
+            "cwd": os.getcwd(), "versions": versions(), "platform": platform.platform(),
+        }  # fmt: skip
+        config["sessions"].append({"status": "running", "started": now()})
+        run.write(config)
+    except BaseException:
+        engine.close()
+        raise
+    return Batch(workflow, rows, results, run, config, settings, engine, before)
+
+
+def checked(loaded: Loaded, settings: Settings) -> Workflow:
+    """The workflow, free of problems that would fail its rows."""
+    from ..dag.check import check
+
+    workflow = loaded.workflow
+    aliases = settings.models if settings.backend == "local" else None
+    problems = check(workflow, models=aliases, unused=False)
+    if problems:
+        raise WorkflowError(*problems)
+    return workflow
+
+
+def asked(settings: Settings) -> dict[str, Any]:
+    """What tells one batch from another: workflow, input and output, wherever plait is called."""
+    places = {"target": settings.target, "input": settings.input, "output": settings.output}
+    return {k: v if v in (None, "-") else os.path.abspath(v) for k, v in places.items()}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+# -- directories -------------------------------------------------------------------------------
+
+
+def _find(settings: Settings, workflow: Workflow, run_dir: Path | None, resume: bool) -> RunDir:
+    if not resume:
+        run = RunDir(run_dir or new_directory(workflow.name))
+        if run.holds_run():
+            hint = "add --resume to go on with it, or choose another --run-dir"
+            raise ConfigError(f"{run.path} already holds a run: {hint}")
+        if run.path.exists() and not run.path.is_dir():
+            raise ConfigError(f"--run-dir {run.path} is a file: give a directory")
+        return run
+    if run_dir is not None:
+        RunDir(run_dir).read()
+        return RunDir(run_dir)
+    found = latest(asked(settings))
+    if found is None:
+        hint = "say which with --run-dir"
+        raise ConfigError(f"no run of this workflow, input and output in runs/ to resume: {hint}")
+    return found
+
+
+_CHANGES = {
+    "workflow": "the workflow file has changed since",
+    "input": "the input file has changed since",
+    "models": "it was made with other models",
+    "backend": "it was made with another backend",
+    "seed": "it was made with another seed",
+}
+
+
+def refuse_changes(run: RunDir, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ConfigError when results of two different programs would end in one file."""
+    for name, what in _CHANGES.items():
+        if before.get(name) != now[name]:
+            was = (
+                f" ({before.get(name)}, now {now[name]})"
+                if name not in ("workflow", "input")
+                else ""
+            )
+            hint = "undo that, or start afresh without --resume in another --run-dir"
+            raise ConfigError(f"cannot resume {run.path}: {what}{was}: {hint}")
+
+
+def _identity(loaded: Loaded, rows: Rows, settings: Settings) -> dict[str, Any]:
+    return {
+        "workflow": f"{loaded.sha256}:{loaded.name or ''}", "input": rows.sha256,
+        "models": dict(settings.models), "backend": settings.backend, "seed": settings.seed,
+    }  # fmt: skip
+
+
+# -- input and output --------------------------------------------------------------------------
+
+
+class _Spool:
+    """The file of rows. Standard input and pipes are read to their end into a file first, so that
+    they can be looked through before anything runs, and resumed."""
+
+    def __init__(self, settings: Settings, run: RunDir, resume: bool) -> None:
+        given = Path(settings.input)
+        self._kept, self._temporary = run.stdin, None
+        self.name = "standard input" if settings.input == "-" else settings.input
+        self.path = given
+        if settings.input != "-" and (not given.exists() or given.is_file() or given.is_dir()):
+            return
+        if resume and run.stdin.exists():
+            self.path = run.stdin
+            return
+        with tempfile.NamedTemporaryFile(suffix=".jsonl", delete=False) as file:
+            self.path = self._temporary = Path(file.name)
+            try:
+                with sys.stdin.buffer if settings.input == "-" else given.open("rb") as source:
+                    shutil.copyfileobj(source, file)
+            except BaseException:
+                self.path.unlink()
+                raise
+
+    def keep(self) -> None:
+        """Move what was read into the run's directory, which is there by now."""
+        if self._temporary is not None:
+            shutil.copyfile(self._temporary, self._kept)
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is not None:
+            self._temporary.unlink()
+
+
+def _check_output(settings: Settings, rows: Rows) -> None:
+    if settings.output in (None, "-"):
+        return
+    path = Path(settings.output or "")
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        raise ConfigError(f"-o {path}: results are written as JSONL; name the file .jsonl")
+    if path.is_dir():
+        raise ConfigError(f"-o {path} is a directory: give a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"-o {path}: there is no directory {path.parent}")
+    if path.exists() and path.samefile(rows.path):
+        raise ConfigError(f"-o {path} is the file of rows itself: give another")
+
+
+def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
+    """The file given with -o, open, with the results of earlier starts already in it."""
+    if settings.output is None:
+        return None
+    try:
+        file = _open(settings.output)
+    except OSError as error:
+        raise ConfigError(f"-o {settings.output} cannot be written: {error.strerror}") from error
+    copy = OrderedCopy(file, run.out) if settings.keep_order else Copy(file)
+    if run.out.exists():
+        order: dict[Id, int] = {id: i for i, id in enumerate(rows.lines)}
+        with run.out.open("rb") as record:
+            for at in read_results(run.out):
+                record.seek(at.offset)
+                place = order.get(at.row["id"], len(order))
+                copy.add(place, at.offset, record.read(at.size))
+    return copy
+
+
+def _open(output: str) -> BinaryIO:
+    if output == "-":
+        return os.fdopen(os.dup(1), "wb")
+    return Path(output).open("wb")

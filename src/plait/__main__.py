@@ -1,0 +1,5 @@
+"""`python -m plait` is `plait`."""
+
+from .cli import main
+
+main()

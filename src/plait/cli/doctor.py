@@ -1,0 +1,125 @@
+"""`plait doctor`: what this machine has for plait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .options import Json, print_json
+
+EXTRAS = {"json": "llguidance", "parquet": "pyarrow"}
+
+
+def doctor(as_json: Json = False) -> int:
+    """Look at this machine: Python, torch, processors, memory, extras, the demo model.
+
+    Ends with 1 when something that plait needs is missing.
+    """
+    found = {name: look() for name, look in LOOKS.items()}
+    fine = all(ok is not False for ok, _ in found.values())
+    if as_json:
+        checks = {
+            name: {"ok": ok is not False, "found": text} for name, (ok, text) in found.items()
+        }
+        print_json({"ok": fine, "checks": checks})
+    else:
+        for name, (ok, text) in found.items():
+            mark = {True: "ok", False: "MISSING", None: "-"}[ok]
+            print(f"{name:<14} {mark:<8} {text}")
+    return 0 if fine else 1
+
+
+Look = tuple[bool | None, str]
+"""Whether it is there (None: it need not be), and what was found."""
+
+
+def _python() -> Look:
+    import platform
+    import sys
+
+    return sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}"
+
+
+def _torch() -> Look:
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        return False, f"{error}; install with: pip install torch, then pip install plait"
+    threads = torch.get_num_threads()
+    return True, f"{torch.__version__}, transformers {transformers.__version__}, {threads} threads"
+
+
+def _processor() -> Look:
+    import os
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return True, f"{usable} cores usable of {os.cpu_count()}"
+
+
+def _gpu() -> Look:
+    try:
+        import torch
+    except ImportError:
+        return None, "not known without torch"
+    if not torch.cuda.is_available():
+        return None, "none that torch can use; models run on the processor"
+    cards = range(torch.cuda.device_count())
+    found = (torch.cuda.get_device_properties(i) for i in cards)
+    return True, ", ".join(f"{p.name} ({p.total_memory / 2**30:.0f} GiB)" for p in found)
+
+
+def _memory() -> Look:
+    import os
+
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = (os.sysconf(n) * page for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):
+        return None, "not known on this system"
+    return True, f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"
+
+
+def _disk() -> Look:
+    import shutil
+
+    free = shutil.disk_usage(".").free
+    return free > 2**28, f"{free / 2**30:.1f} GiB free in this directory"
+
+
+def _extra(name: str) -> Callable[[], Look]:
+    def look() -> Look:
+        from importlib.metadata import PackageNotFoundError, version
+
+        module = EXTRAS[name]
+        try:
+            return True, f"{module} {version(module)}"
+        except PackageNotFoundError:
+            return None, f"not installed: pip install 'plait[{name}]'"
+
+    return look
+
+
+def _demo_model() -> Look:
+    from ..engine.models import DEMO
+
+    files = list(_sizes(DEMO.glob("*")))
+    if not (DEMO / "model.safetensors").is_file():
+        return False, f"no weights in {DEMO}"
+    return True, f"{sum(files) / 2**20:.1f} MB in {DEMO}"
+
+
+def _sizes(files: Any) -> Iterator[int]:
+    return (file.stat().st_size for file in files)
+
+
+LOOKS: dict[str, Callable[[], Look]] = {
+    "python": _python,
+    "torch": _torch,
+    "processor": _processor,
+    "gpu": _gpu,
+    "memory": _memory,
+    "disk": _disk,
+    **{f"extra {name}": _extra(name) for name in EXTRAS},
+    "demo model": _demo_model,
+}

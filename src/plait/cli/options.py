@@ -1,0 +1,48 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Target = Annotated[
+    str, typer.Argument(metavar="FILE[:NAME]", help="Workflow file: .py, .yaml or .yml.")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Directory of a run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+RowsIn = Annotated[
+    str,
+    typer.Option("--input", "-i", metavar="ROWS",
+                 help="Rows: .jsonl, .csv, .tsv, .parquet, or - for JSONL on standard input."),
+]  # fmt: skip
+Model = Annotated[
+    str | None,
+    typer.Option(help="Model: a directory, a Hugging Face id, or 'demo' (the default)."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", metavar="ALIAS=MODEL", help="A further model under an alias."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+
+
+def models_of(model: str | None, further: list[str] | None) -> dict[str, str]:
+    """Models by alias, as `--model` and `--models` name them."""
+    from ..dag.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for text in further or ():
+        alias, equals, path = text.partition("=")
+        if not equals or not alias or not path:
+            raise ConfigError(f"--models {text!r}: write it as ALIAS=MODEL")
+        found[alias] = path
+    if model is not None or not found:
+        found["default"] = model or "demo"
+    return found
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
