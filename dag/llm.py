@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
+from .capture import capture
 from .errors import ConfigError, WorkflowError
 from .messages import Message
 from .nodes import Agent, Args, LLMCall, Node, ToolSpec
 from .operators import Operator
 from .sampling import Sampling
 from .source import Source, problem_at
-from .symbols import capture
 from .template import Template
 from .types import item_type
 

@@ -1,46 +1,51 @@
-"""Tracing `@llm` bodies: run the body once on symbols and read the template off its result.
+"""Symbols: arguments of a prompt body whose values are not known yet.
 
-A symbol stands for an argument whose value is not known yet. Put into an f-string it leaves a
-marker; the text between markers is the static part. A body may move symbols about freely but
-must not look at them: truth tests, comparisons, `len`, iteration and methods raise at once, with
-the argument's name. What a symbol cannot see (a body that slices or upper-cases the *finished*
-text) is caught by tracing twice with markers of different shape, each holding every printable
-ASCII character, mixed case, a line break and outer blanks, so that any transformation either
-destroys a marker or makes the two templates differ.
+Put into a text, a symbol leaves a marker; the text between markers is the static part of the
+template. A body may move symbols about freely but must not look at them: truth tests, comparisons,
+`len`, iteration and methods are noted as problems, with the argument's name and the line, and the
+body goes on with some value, to find what else is wrong.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
 
-from .errors import Problem, WorkflowError, first_line
-from .messages import Message
-from .source import Source, caller, of_function, problem_at
-from .template import Part, Path, Slot, Step, Template, Text, is_model
+from .errors import Problem, WorkflowError
+from .source import caller, problem_at
+from .template import Part, Path, Slot, Step, is_model
+from .types import field_type, plain_type, type_name
 
+HINT = "use @llm(dynamic=True) to render this prompt at run time instead"
 _OPEN, _CLOSE = "\x02", "\x03"
-# A line break at the left margin shows dedent(), é shows ascii(), the letters show upper().
-_FILLS = (
+# Every printable ASCII character, mixed case and outer blanks: a transformation of the finished
+# text either destroys a marker or gives two different templates for the two fills. A line break
+# at the left margin shows dedent(), é shows ascii().
+FILLS = (
     f"{string.printable[:95]}é",
     f"\n{string.printable[:95]}é longer, over lines\n\n",
 )
-HINT = "use @llm(dynamic=True) to render this prompt at run time instead"
 
 
-class _Markers:
-    """The slots met in one trace; a marker is its number between fences, padded by a fill."""
+class Markers:
+    """The slots met in one run of a body, and what it did wrong. A marker is the number of its
+    slot between fences, padded by a fill."""
 
     def __init__(self, fill: str) -> None:
         self.fill = fill
         self.slots: list[Slot] = []
+        self.problems: list[Problem] = []
 
-    def mark(self, slot: Slot) -> _Marked:
+    def argument(self, slot: Slot, kind: Any) -> Any:
+        """What stands for a value of this type: a text for texts, else a symbol."""
+        return self.mark(slot, raw=True) if _is_text(kind) else Symbol(slot, kind, self)
+
+    def mark(self, slot: Slot, raw: bool = False) -> Marked:
         self.slots.append(slot)
         text = f" {_OPEN}{self.fill}{len(self.slots) - 1}{_CLOSE} "
-        return _Marked(text, slot, self)
+        return Marked(text, slot, self, raw)
 
     def split(self, text: str) -> tuple[Part, ...]:
         """Static parts and slots of a finished text; raises ValueError if a marker is damaged."""
@@ -51,46 +56,52 @@ class _Markers:
             if i % 2:
                 parts.append(self.slots[int(piece)])
             elif _OPEN in piece or _CLOSE in piece or self.fill[1:90] in piece:
-                raise ValueError("text made from an argument was changed after it was formatted")
+                raise ValueError("text made from an argument is changed after it was formatted")
             elif piece:
                 parts.append(piece)
         return tuple(parts)
 
+    def misuse(self, what: str, slot: Slot, hint: str = HINT) -> None:
+        """Note a look at a value. The second time at the same place ends the run, as the code
+        there is a loop that waits for a value."""
+        message = f"the prompt body {what} argument {str(slot)[1:-1]!r}"
+        problem = problem_at(caller(), message, hint)
+        if problem in self.problems:
+            raise WorkflowError(problem)
+        self.problems.append(problem)
 
-def _needs_value(what: str) -> Callable[..., NoReturn]:
-    def method(self: Any, *_: Any, **__: Any) -> NoReturn:
-        slot = self._slot
-        raise WorkflowError(
-            problem_at(caller(), f"the prompt body {what} argument {str(slot)[1:-1]!r}", HINT)
-        )
+
+def _is_text(kind: Any) -> bool:
+    kind = plain_type(kind)
+    if get_origin(kind) is Literal:
+        return all(type(value) is str for value in get_args(kind))
+    return kind is str
+
+
+Instead = Callable[[Any], Any]
+
+
+def _needs_value(what: str, instead: Instead | None = None) -> Callable[..., Any]:
+    def method(self: Any, *_: Any, **__: Any) -> Any:
+        self._markers.misuse(what, self._slot)
+        if instead is None:
+            raise WorkflowError(*self._markers.problems)
+        return instead(self)
 
     return method
 
 
-_FORBIDDEN = {
-    "__bool__": "tests the truth of", "__len__": "takes the length of", "__iter__": "iterates over",
-    "__contains__": "searches in", "__eq__": "compares", "__ne__": "compares", "__lt__": "compares",
-    "__le__": "compares", "__gt__": "compares", "__ge__": "compares", "__hash__": "hashes",
-    "__mul__": "computes with", "__rmul__": "computes with", "__mod__": "computes with",
-    "__int__": "converts", "__float__": "converts", "__index__": "converts",
-}  # fmt: skip
-_ARITHMETIC = ("sub", "rsub", "truediv", "rtruediv", "floordiv", "rfloordiv", "pow", "neg", "abs")
-# What a finished text may still be asked: joining keeps markers whole.
-_TEXT_METHODS = tuple(
-    name for name in dir(str)
-    if not name.startswith("_") and name not in ("join", "format", "encode")
-)  # fmt: skip
-
-
-class _Marked(str):
-    """`str(symbol)`: a text that is one marker. It can be joined to other texts, not looked at."""
+class Marked(str):
+    """A text that is one marker. It can be joined to other texts, not looked at."""
 
     _slot: Slot
-    _markers: _Markers
+    _markers: Markers
+    _raw: bool
+    """Whether it stands for the argument itself; else for text already made from it."""
 
-    def __new__(cls, text: str, slot: Slot, markers: _Markers) -> _Marked:
+    def __new__(cls, text: str, slot: Slot, markers: Markers, raw: bool) -> Marked:
         marked = super().__new__(cls, text)
-        marked._slot, marked._markers = slot, markers
+        marked._slot, marked._markers, marked._raw = slot, markers, raw
         return marked
 
     def __format__(self, spec: str) -> str:
@@ -98,129 +109,109 @@ class _Marked(str):
             return self
         slot = self._slot
         if slot.spec:
-            raise WorkflowError(problem_at(caller(), f"{slot} is formatted twice", HINT))
-        conversion = slot.conversion or "s"
-        return self._markers.mark(Slot(slot.name, slot.path, conversion, spec))
+            self._markers.misuse("formats twice the", slot)
+            return self
+        conversion = slot.conversion or ("" if self._raw else "s")
+        return _formatted(self._markers, slot, conversion, spec)
 
     def __str__(self) -> str:
-        return self
+        return self._again("s") if self._raw else self
 
-    __repr__ = _needs_value("takes repr() of text made from")
-    __getitem__ = _needs_value("takes a part of")
+    def __repr__(self) -> str:
+        if not self._raw:
+            self._markers.misuse("takes repr() of text made from", self._slot)
+        return self._again("r")
+
+    def _again(self, conversion: str) -> str:
+        return self._markers.mark(Slot(self._slot.name, self._slot.path, conversion))
 
 
 class Symbol:
-    """An argument of a prompt body while it is traced."""
+    """An argument of a prompt body that is not a text."""
 
     __slots__ = ("_slot", "_type", "_markers")
 
-    def __init__(self, slot: Slot, kind: Any, markers: _Markers) -> None:
-        self._slot, self._type, self._markers = slot, kind, markers
-
-    def _mark(self, conversion: str, spec: str = "") -> _Marked:
-        return self._markers.mark(Slot(self._slot.name, self._slot.path, conversion, spec))
+    def __init__(self, slot: Slot, kind: Any, markers: Markers) -> None:
+        self._slot, self._type, self._markers = slot, plain_type(kind), markers
 
     def __format__(self, spec: str) -> str:
-        return self._mark("", spec)
+        return _formatted(self._markers, self._slot, "", spec)
 
     def __str__(self) -> str:
-        return self._mark("s")
+        return _formatted(self._markers, self._slot, "s", "")
 
     def __repr__(self) -> str:
-        return self._mark("r")
+        return _formatted(self._markers, self._slot, "r", "")
 
-    def __add__(self, other: Any) -> str:
-        return self._joined() + other if isinstance(other, str) else _needs_value("adds to")(self)
-
-    def __radd__(self, other: Any) -> str:
-        return other + self._joined() if isinstance(other, str) else _needs_value("adds to")(self)
-
-    def _joined(self) -> str:
-        # "a" + x works on values only when x is a text.
-        return self._mark("s") if self._type is str else _needs_value("adds text to")(self)
-
-    def __getattr__(self, name: str) -> Symbol:
-        fields = self._type.model_fields if is_model(self._type) else None
-        if name.startswith("__") or (fields is not None and name not in fields):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
             raise AttributeError(name)
-        if self._type in (str, int, float, bool, bytes, list, dict):
-            _needs_value(f"calls .{name} of")(self)
-        return self._below(name, fields[name].annotation if fields is not None else Any)
+        if is_model(self._type) and name not in self._type.model_fields:
+            if not hasattr(self._type, name):
+                message = f"takes .{name}, which {type_name(self._type)} has not, of"
+                self._markers.misuse(message, self._slot, f"it has {_fields(self._type)}")
+                return self
+            if not isinstance(getattr(self._type, name), property):
+                return self._method(name)
+        elif get_origin(self._type) or self._type in (int, float, bool, bytes, list, dict):
+            return self._method(name)
+        return self._below(name)
 
-    def __getitem__(self, key: Step) -> Symbol:
-        if isinstance(key, bool) or not isinstance(key, str | int) or self._type is str:
-            _needs_value("takes a part of")(self)
-        return self._below(key, Any)
+    def _method(self, name: str) -> Callable[..., Any]:
+        return lambda *_, **__: _needs_value(f"calls .{name}() of", lambda self: self)(self)
 
-    def _below(self, step: Step, kind: Any) -> Symbol:
+    def __getitem__(self, key: Step) -> Any:
+        if isinstance(key, bool) or not isinstance(key, str | int) or isinstance(key, Marked):
+            self._markers.misuse("takes a part of", self._slot)
+            return self
+        return self._below(key)
+
+    def _below(self, step: Step) -> Any:
         path: Path = (*self._slot.path, step)
-        return Symbol(Slot(self._slot.name, path), kind, self._markers)
+        try:
+            kind = field_type(self._type, step)
+        except KeyError:
+            kind = Any
+        return self._markers.argument(Slot(self._slot.name, path), kind)
 
 
-for _name, _what in _FORBIDDEN.items():
-    setattr(Symbol, _name, _needs_value(_what))
-    if _name != "__mod__":
-        setattr(_Marked, _name, _needs_value(_what))
-for _name in _ARITHMETIC:
-    setattr(Symbol, f"__{_name}__", _needs_value("computes with"))
+def _formatted(markers: Markers, slot: Slot, conversion: str, spec: str) -> str:
+    if _OPEN in spec:
+        markers.misuse("formats with a width or precision from another argument the", slot)
+        spec = ""
+    return markers.mark(Slot(slot.name, slot.path, conversion, spec))
+
+
+def _fields(model: Any) -> str:
+    return ", ".join(model.model_fields)
+
+
+_same: Instead = lambda self: self  # noqa: E731
+_true: Instead = lambda _: True  # noqa: E731
+_LOOKS: dict[str, tuple[str, Instead | None]] = {
+    "__bool__": ("tests the truth of", _true),
+    "__len__": ("takes the length of", lambda _: 1),
+    "__iter__": ("iterates over", lambda self: iter([self])),
+    "__contains__": ("searches in", _true),
+    **{f"__{op}__": ("compares", _true) for op in ("eq", "ne", "lt", "le", "gt", "ge")},
+    "__hash__": ("hashes", lambda self: str.__hash__(str(self._slot))),
+    "__mul__": ("repeats or computes with", _same),
+    "__rmul__": ("repeats or computes with", _same),
+    **{f"__{kind}__": ("converts", None) for kind in ("int", "float", "index")},
+}
+_ARITHMETIC = ("add", "sub", "mod", "truediv", "floordiv", "pow", "and", "or")
+# A finished text may be joined to others; anything else would look at it or change it.
+_TEXT_METHODS = tuple(
+    name for name in dir(str)
+    if not name.startswith("_") and name not in ("join", "format", "encode")
+)  # fmt: skip
+
+for _name, (_what, _instead) in _LOOKS.items():
+    setattr(Symbol, _name, _needs_value(_what, _instead))
+    setattr(Marked, _name, _needs_value(_what, _instead))
+for _name in (*_ARITHMETIC, *(f"r{name}" for name in _ARITHMETIC), "neg", "abs", "round"):
+    setattr(Symbol, f"__{_name}__", _needs_value("computes with", _same))
+setattr(Symbol, "__call__", _needs_value("calls", _same))  # noqa: B010
+setattr(Marked, "__getitem__", _needs_value("takes a part of", _same))  # noqa: B010
 for _name in _TEXT_METHODS:
-    setattr(_Marked, _name, _needs_value(f"calls .{_name}() on text made from"))
-
-
-def capture(name: str, body: Callable[..., Any], types: Mapping[str, Any]) -> Template:
-    """The template of a prompt body, found by tracing it twice.
-
-    `types` gives the annotation of every argument. Raises WorkflowError naming the argument when
-    the body looks at a value, and when it returns something that is not a prompt.
-    """
-    source = of_function(body)
-    first, second = (_trace(name, body, types, fill, source) for fill in _FILLS)
-    if first != second:
-        message = f"the prompt body of {name!r} changes text made from its arguments"
-        raise WorkflowError(problem_at(source, message, HINT, name))
-    return first
-
-
-def _trace(
-    name: str, body: Callable[..., Any], types: Mapping[str, Any], fill: str, source: Source | None
-) -> Template:
-    markers = _Markers(fill)
-    symbols = {arg: Symbol(Slot(arg), kind, markers) for arg, kind in types.items()}
-    try:
-        return to_template(body(**symbols), markers.split)
-    except WorkflowError as error:
-        raise WorkflowError(*(_named(p, name) for p in error.problems)) from None
-    except Exception as error:
-        message = f"the prompt body of {name!r} cannot be traced: {first_line(error)}"
-        raise WorkflowError(problem_at(source, message, HINT, name)) from error
-
-
-def _named(problem: Problem, name: str) -> Problem:
-    return Problem(
-        f"{problem.message} of {name!r}",
-        problem.file,
-        problem.line,
-        problem.hint,
-        problem.node or name,
-    )
-
-
-def to_template(prompt: Any, split: Callable[[str], tuple[Part, ...]]) -> Template:
-    """A template from what a body returned; `split` finds the slots in a text."""
-    if isinstance(prompt, str | Symbol):
-        return Template((Text("user", split(_content(prompt))),), bare=True)
-    if isinstance(prompt, Message):
-        prompt = [prompt]
-    if isinstance(prompt, list | tuple) and prompt and all(isinstance(m, Message) for m in prompt):
-        return Template(tuple(Text(m.role, split(_content(m.content))) for m in prompt))
-    raise TypeError(f"it returns {type(prompt).__name__}, not a str or a list of messages")
-
-
-def _content(text: Any) -> str:
-    if isinstance(text, Symbol):
-        if text._type not in (str, Any):
-            raise TypeError(f"a message is text: write f'{str(text._slot)}' to format the value")
-        return format(text)
-    if not isinstance(text, str):
-        raise TypeError(f"a message is text, not {type(text).__name__}")
-    return text
+    setattr(Marked, _name, _needs_value(f"calls .{_name}() on text made from", _same))

@@ -42,12 +42,12 @@ def type_name(kind: Any) -> str:
 
 def fits(given: Any, wanted: Any) -> bool:
     """Whether a value of type `given` may be passed where `wanted` is expected."""
-    given, wanted = _plain(given), _plain(wanted)
+    given, wanted = plain_type(given), plain_type(wanted)
     if given is wanted or Any in (given, wanted) or object is wanted:
         return True
-    if _is_union(given):
+    if is_union(given):
         return any(fits(g, wanted) for g in get_args(given))
-    if _is_union(wanted):
+    if is_union(wanted):
         return any(fits(given, w) for w in get_args(wanted))
     if get_origin(given) is Literal:
         return any(fits(type(value), wanted) for value in get_args(given))
@@ -58,7 +58,7 @@ def fits(given: Any, wanted: Any) -> bool:
 
 def item_type(kind: Any) -> Any:
     """Type of the items of a list-like annotation; Any when it does not say; None if no list."""
-    kind = _plain(kind)
+    kind = plain_type(kind)
     if kind is Any:
         return Any
     base = _base(kind)
@@ -68,18 +68,18 @@ def item_type(kind: Any) -> Any:
     return args[0] if len(args) == 1 else Any
 
 
-def _plain(kind: Any) -> Any:
+def plain_type(kind: Any) -> Any:
     """Strip Annotated, NewType and None spelling; type variables and strings become Any."""
     if get_origin(kind) is typing.Annotated:
-        return _plain(get_args(kind)[0])
+        return plain_type(get_args(kind)[0])
     if isinstance(kind, typing.NewType):
-        return _plain(kind.__supertype__)
+        return plain_type(kind.__supertype__)
     if isinstance(kind, typing.TypeVar | str):
         return Any
     return type(None) if kind is None else kind
 
 
-def _is_union(kind: Any) -> bool:
+def is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, types.UnionType)
 
 
@@ -109,7 +109,7 @@ def field_type(kind: Any, step: str | int) -> Any:
 
     Raises KeyError when values of this type certainly have no such part.
     """
-    kind = _plain(kind)
+    kind = plain_type(kind)
     base, args = _base(kind), get_args(kind)
     if isinstance(step, int):
         if base is list and args:
