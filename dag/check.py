@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from .edges import loop_misfits, misfit, misfit_item, missing_part, type_of
-from .errors import Problem, WorkflowError, list_names, nearest
+from .errors import Problem, WorkflowError, list_names, meant, nearest
 from .jsonable import cannot_be_json
 from .live import used_operators
 from .nodes import (
@@ -147,6 +147,8 @@ def _unused(workflow: Workflow) -> Iterator[Problem]:
     used: set[str] = set()
     while stack:
         id = stack.pop()
+        if id not in nodes:
+            id = meant(id, nodes) or id  # a name spelled wrong still means its node
         if id in nodes and id not in used:
             used.add(id)
             stack += nodes[id].needs()

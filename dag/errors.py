@@ -132,9 +132,15 @@ def list_names(names: Sequence[str], limit: int = 8) -> str:
     return shown if rest <= 0 else f"{shown} and {rest} more"
 
 
+def meant(name: str, known: Collection[str]) -> str | None:
+    """The known name that was most likely meant by one that is not known."""
+    close = difflib.get_close_matches(name, known, 1)
+    return close[0] if close else None
+
+
 def nearest(name: str, known: Collection[str]) -> str | None:
     """A hint that says what may have been meant by a name that is not known."""
-    close = difflib.get_close_matches(name, known, 1)
+    close = meant(name, known)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {close!r}?"
     return f"known: {list_names(list(known))}" if known else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import Problem
 
+_PER_LINE = 4
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 
@@ -67,3 +68,13 @@ def problem_at(
     return (
         source.problem(message, hint, node) if source else Problem(message, None, None, hint, node)
     )
+
+
+def crowded(problems: Sequence[Problem]) -> bool:
+    """Whether the line of the last problem has had several: the code there goes round in circles.
+
+    User code runs on with stand-ins for values, so a loop that waits for a value would not end.
+    """
+    last = problems[-1]
+    same = sum((p.file, p.line) == (last.file, last.line) for p in problems)
+    return same > _PER_LINE

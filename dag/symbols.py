@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 from .errors import Problem, WorkflowError
-from .source import caller, problem_at
+from .source import caller, crowded, problem_at
 from .template import Part, Path, Slot, Step, is_model
 from .types import field_type, plain_type, type_name
 
@@ -62,13 +62,13 @@ class Markers:
         return tuple(parts)
 
     def misuse(self, what: str, slot: Slot, hint: str = HINT) -> None:
-        """Note a look at a value. The second time at the same place ends the run, as the code
-        there is a loop that waits for a value."""
+        """Note a look at a value. Many on one line end the run, as the code there is a loop that
+        waits for a value."""
         message = f"the prompt body {what} argument {str(slot)[1:-1]!r}"
         problem = problem_at(caller(), message, hint)
-        if problem in self.problems:
-            raise WorkflowError(problem)
         self.problems.append(problem)
+        if crowded(self.problems):
+            raise WorkflowError(problem)
 
 
 def _is_text(kind: Any) -> bool:

@@ -16,7 +16,7 @@ from .edges import misfit, missing_part, type_of
 from .errors import Problem, WorkflowError, first_line
 from .handles import Handle
 from .nodes import Arg, Args, Input, Lit, Node, Project, Rec, Ref, Seq
-from .source import Source, caller, of_error, problem_at
+from .source import Source, caller, crowded, of_error, problem_at
 from .template import Path, Step, path_text
 from .types import field_type
 
@@ -51,6 +51,7 @@ class Trace:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.problems: list[Problem] = []
+        self._numbers: dict[str, int] = {}  # next free number of a name
         self.cause: BaseException | None = None
         """Exception of the user's that ended the trace."""
 
@@ -109,11 +110,11 @@ class Trace:
             self.problems += error.problems
 
     def misuse(self, problem: Problem) -> None:
-        """Note a handle used as a value. The second time at the same place ends the trace, as the
-        code there is a loop that waits for a value."""
-        if problem in self.problems:
-            raise WorkflowError(problem)
+        """Note a handle used as a value. Many on one line end the trace, as the code there is a
+        loop that waits for a value."""
         self.problems.append(problem)
+        if crowded(self.problems):
+            raise WorkflowError(problem)
 
     def missing(self, name: str, source: Source | None, values: Iterable[Any] = ()) -> Handle:
         """A stand-in for the result of a call that could not be recorded."""
@@ -125,9 +126,10 @@ class Trace:
     def fresh_id(self, name: str) -> str:
         if name not in self.nodes:
             return name
-        number = 2
+        number = self._numbers.get(name, 2)
         while f"{name}_{number}" in self.nodes:
             number += 1
+        self._numbers[name] = number
         return f"{name}_{number}"
 
     def arg(self, value: Any) -> Arg:

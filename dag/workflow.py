@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from .errors import Problem, WorkflowError
 from .live import current_program
@@ -74,7 +74,11 @@ class WorkflowFunction(Generic[P, R]):
         return f"<workflow {self.name}>"
 
 
-def workflow(fn: Callable[P, R]) -> WorkflowFunction[P, R]:
+@overload
+def workflow(fn: Callable[P, Coroutine[Any, Any, R]]) -> WorkflowFunction[P, R]: ...
+@overload
+def workflow(fn: Callable[P, R]) -> WorkflowFunction[P, R]: ...
+def workflow(fn: Callable[P, Any]) -> WorkflowFunction[P, Any]:
     """Make a function a workflow.
 
     A plain function is run once, on handles, to record its DAG; calls of operators become nodes
