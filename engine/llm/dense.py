@@ -60,6 +60,16 @@ class Dense(torch.nn.Module):
         return out
 
 
+def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x W^T by the packed operator, for a weight that changes and is not packed.
+
+    Both must be contiguous: with strides the operator falls back to something far slower.
+    """
+    assert _LINEAR is not None
+    out: torch.Tensor = _LINEAR(x, weight, None, "none", [], "")
+    return out
+
+
 def pack_linears(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.nn.Module]]:
     """Put packed products in place of a model's linear layers; what was replaced, to undo it."""
     if not can_pack():
