@@ -1,0 +1,199 @@
+"""What a report tells, read from a run's directory in one pass over its results."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...dag.errors import InputError
+from ..results import read_results
+from ..rows import find_rows
+from ..rundir import RunDir
+
+SLOWEST, SAMPLES, EXAMPLES = 10, 8, 3
+_ITEM = re.compile(r"\[\d+\]")
+"""The item of a map or round of a loop in a node's path; counts are for all of them."""
+SUMMED = ("calls", "errors", "seconds", "prompt_tokens", "cached_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A span of the timeline."""
+
+    node: str
+    kind: str
+    lane: int
+    start: float
+    seconds: float
+    row: Any
+    ok: bool
+
+
+@dataclass(slots=True)
+class Failures:
+    """Rows that failed with one type of error."""
+
+    count: int = 0
+    nodes: dict[str, int] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Facts:
+    """Everything a report shows."""
+
+    config: dict[str, Any]
+    plan: dict[str, Any]
+    drawing: str
+    tasks: list[Task]
+    dropped: int
+    """Tasks that are not in the timeline."""
+    ok: int = 0
+    failed: int = 0
+    failures: dict[str, Failures] = field(default_factory=dict)
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    """Of every row."""
+    slowest: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    inputs: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    """Columns of the rows that are shown, when the input can still be read."""
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        return list(self.config["sessions"])
+
+    @property
+    def status(self) -> str:
+        return str(self.sessions[-1]["status"])
+
+    @property
+    def rows(self) -> int:
+        return int(self.config.get("rows", 0))
+
+    @property
+    def wall(self) -> float:
+        """Seconds of all starts together, as far as they came to an end."""
+        return float(sum(s.get("stats", {}).get("seconds", 0.0) for s in self.sessions))
+
+    def total(self, name: str) -> int:
+        """A counter summed over all starts."""
+        return sum(s.get("stats", {}).get(name, 0) for s in self.sessions)
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Counters of every node, summed over all starts."""
+        found: dict[str, dict[str, Any]] = {}
+        for session in self.sessions:
+            for name, node in session.get("stats", {}).get("nodes", {}).items():
+                sums = found.setdefault(name, {"operator": node["operator"]})
+                for key in SUMMED:
+                    sums[key] = sums.get(key, 0) + node[key]
+        return found
+
+    def quantile(self, part: float) -> float:
+        """Seconds within which this part of the rows was done."""
+        times = sorted(self.seconds)
+        return times[min(len(times) - 1, int(part * len(times)))] if times else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures of the report."""
+        return {
+            "workflow": self.config.get("workflow"), "status": self.status,
+            "rows": {"total": self.rows, "ok": self.ok, "failed": self.failed},
+            "seconds": self.wall, "nodes": self.nodes,
+            "errors": {kind: f.count for kind, f in self.failures.items()},
+            "row_seconds": {"p50": self.quantile(0.5), "p95": self.quantile(0.95)},
+            **{n: self.total(n) for n in SUMMED if n.endswith("tokens")},
+        }  # fmt: skip
+
+
+def read_facts(run: RunDir) -> Facts:
+    """Read a run's directory. Raises InputError when it holds no run."""
+    config = run.read()
+    trace = _json(run.trace) or {}
+    dropped = trace.get("otherData", {}).get("spans_dropped", 0)
+    drawing = run.drawing.read_text("utf-8") if run.drawing.is_file() else ""
+    facts = Facts(config, _json(run.plan) or {}, drawing, list(_tasks(trace)), dropped)
+    if run.out.is_file():
+        _read_rows(facts, run.out)
+    shown = [*facts.slowest, *facts.samples, *(e for f in facts.failures.values()
+                                               for e in f.examples)]  # fmt: skip
+    facts.inputs = _inputs(run, config, {row["id"] for row in shown})
+    return facts
+
+
+def _read_rows(facts: Facts, path: Path) -> None:
+    every = max(1, facts.rows // SAMPLES)
+    slowest: list[tuple[float, int, dict[str, Any]]] = []
+    for number, (_, _, row) in enumerate(read_results(path)):
+        seconds = float(row.get("seconds") or 0.0)
+        facts.seconds.append(seconds)
+        heapq.heappush(slowest, (seconds, -number, row))
+        if len(slowest) > SLOWEST:
+            heapq.heappop(slowest)
+        if row["status"] != "ok":
+            _fail(facts, row)
+            continue
+        facts.ok += 1
+        if len(facts.samples) < SAMPLES and number >= len(facts.samples) * every:
+            facts.samples.append(row)
+    facts.slowest = [row for _, _, row in sorted(slowest, key=lambda s: (-s[0], -s[1]))]
+
+
+def _fail(facts: Facts, row: dict[str, Any]) -> None:
+    facts.failed += 1
+    error = row.get("error") or {}
+    failures = facts.failures.setdefault(str(error.get("type")), Failures())
+    failures.count += 1
+    node = _ITEM.sub("", error.get("node") or "")
+    if node and (node in failures.nodes or len(failures.nodes) < 20):
+        failures.nodes[node] = failures.nodes.get(node, 0) + 1
+    if len(failures.examples) < EXAMPLES:
+        failures.examples.append(row)
+
+
+def _tasks(trace: dict[str, Any]) -> Iterator[Task]:
+    """Spans of a trace file; lanes count on through the kinds, as they are drawn."""
+    events = [e for e in trace.get("traceEvents", ()) if e.get("ph") == "X"]
+    lanes = {
+        lane: i for i, lane in enumerate(sorted({(e["pid"], e["tid"]) for e in events}))
+    }  # fmt: skip
+    for e in events:
+        yield Task(
+            e["name"], e["cat"], lanes[e["pid"], e["tid"]], e["ts"] / 1e6, e["dur"] / 1e6,
+            e["args"]["row"], e["args"]["ok"],
+        )  # fmt: skip
+
+
+def _inputs(
+    run: RunDir, config: dict[str, Any], ids: set[Any]
+) -> dict[Any, dict[str, Any]]:  # fmt: skip
+    settings = config.get("settings", {})
+    path = Path(config.get("cwd", "."), str(settings.get("input", "")))
+    if run.stdin.is_file():
+        path = run.stdin
+    try:
+        return find_rows(path, ids)
+    except InputError:
+        return {}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def spread(values: Sequence[float], bins: int) -> list[int]:
+    """How many values fall into each of `bins` equal parts of 0 to the greatest value."""
+    counts, most = [0] * bins, max(values, default=0.0)
+    for value in values:
+        counts[min(bins - 1, int(value / most * bins)) if most else 0] += 1
+    return counts
