@@ -85,7 +85,7 @@ def is_union(kind: Any) -> bool:
 
 def _base(kind: Any) -> Any:
     origin = get_origin(kind) or kind
-    return _ORIGINS.get(origin, origin)
+    return dict if is_typeddict(origin) else _ORIGINS.get(origin, origin)
 
 
 def _fit_classes(given: Any, wanted: Any) -> bool:
@@ -94,9 +94,7 @@ def _fit_classes(given: Any, wanted: Any) -> bool:
         return True
     if have in _NUMBERS and want in _NUMBERS:
         return _NUMBERS[have] <= _NUMBERS[want]
-    if have is dict and (is_typeddict(want) or issubclass(want, BaseModel)):
-        return True
-    if want is dict and (is_typeddict(have) or issubclass(have, dict)):
+    if have is dict and issubclass(want, BaseModel):
         return True
     if not issubclass(have, want):
         return False
@@ -115,7 +113,9 @@ def field_type(kind: Any, step: str | int) -> Any:
         if base is list and args:
             rest = [a for a in args if a is not ...]
             return rest[min(step, len(rest) - 1)] if step >= 0 else Any
-        if base in (str, int, float, bool) or (
+        if base is str:
+            return str
+        if base in (int, float, bool) or (
             isinstance(kind, type) and issubclass(kind, BaseModel)
         ):
             raise KeyError(step)
