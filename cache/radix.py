@@ -9,95 +9,25 @@ Every page is in one of three states, and `free + cached + held == total` always
     cached    in a node nobody holds: kept for later, may be evicted
     held      in a node on the path of a running request, or private to one
 A pin is softer than a hold: it makes eviction prefer others until its deadline.
+
+With a host tier, an evicted leaf may move its KV to host memory and stay in the tree as a host
+node. All nodes below a host node are host nodes; a request that matches them restores them.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import count
 
-from .pages import PageAllocator, runs_of
+from .host import HostTier
+from .node import Eviction, Match, Node
+from .pages import PageAllocator
 from .value import Value, ValueFunction, least_recently_used
 
 NEAR_LIMIT = 64
 """Siblings looked at for a match that ends inside a page."""
-
-_FOREVER = float("inf")
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """An edge of the tree and the point where it ends."""
-
-    id: int
-    parent: Node | None
-    tokens: tuple[int, ...]
-    pages: list[int]
-    last_used: float = 0.0
-    hits: int = 0
-    holds: int = 0
-    """Requests that use this node or one below it."""
-    children: dict[tuple[int, ...], Node] = field(default_factory=dict)
-    """By the tokens of the child's first page (fewer when the child ends inside it)."""
-    pins: dict[int, float] = field(default_factory=dict)
-    """Pin number -> deadline."""
-    _runs: list[tuple[int, int]] | None = None
-
-    def runs(self) -> list[tuple[int, int]]:
-        """Its pages as (first page, count) runs of neighbours."""
-        if self._runs is None:
-            self._runs = runs_of(self.pages)
-        return self._runs
-
-    def pinned_until(self, now: float) -> float:
-        """The latest deadline of its pins, `-inf` without one."""
-        return max(self.pins.values(), default=-_FOREVER)
-
-    @property
-    def is_leaf(self) -> bool:
-        return not self.children
-
-    def path(self) -> list[Node]:
-        """Nodes from below the root down to this one."""
-        nodes: list[Node] = []
-        node: Node | None = self
-        while node is not None and node.parent is not None:
-            nodes.append(node)
-            node = node.parent
-        nodes.reverse()
-        return nodes
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The longest cached prefix of some tokens."""
-
-    node: Node
-    """Deepest node on the way; whole, or used up to `inside` tokens."""
-    inside: int
-    """Tokens of `node` that matched, a multiple of the page size unless it is whole."""
-    length: int
-    """Tokens matched in whole pages, from the root on."""
-    copy_page: int | None
-    """Page whose first `copy_length` slots continue the match, to be copied."""
-    copy_length: int
-
-    @property
-    def total(self) -> int:
-        return self.length + self.copy_length
-
-
-@dataclass(frozen=True, slots=True)
-class Eviction:
-    """One leaf, or the end of one, that was dropped, and why it was the one."""
-
-    tokens: int
-    pages: int
-    value: Value
-    idle: float
-    pinned: bool
 
 
 class RadixTree:
@@ -108,10 +38,12 @@ class RadixTree:
         allocator: PageAllocator,
         page_size: int,
         value: ValueFunction = least_recently_used,
+        host: HostTier | None = None,
     ) -> None:
         self.allocator = allocator
         self.page_size = page_size
         self.value = value
+        self.host = host
         self.cached_pages = 0
         """Pages in nodes that nobody holds."""
         self.held_pages = 0
@@ -135,7 +67,7 @@ class RadixTree:
         done = 0
         while True:
             child = node.children.get(tuple(tokens[done : done + size]))
-            if child is None or len(child.tokens) < size:
+            if child is None or child.on_host or len(child.tokens) < size:
                 page, extra = self._near(node, tokens[done : done + size])
                 return Match(node, len(node.tokens), done, page, extra)
             same = _common(child.tokens, tokens, done)
@@ -172,14 +104,14 @@ class RadixTree:
                 below = self._add_rest(below, tokens[done:], pages[done // size :], now)
                 break
             same = _common(child.tokens, tokens, done)
-            if same == len(child.tokens) == len(tokens) - done:
-                self.allocator.give(pages[done // size :])
-                below = child
-                break
-            whole = same - same % size
+            whole = same if same == len(child.tokens) == len(tokens) - done else same - same % size
             if whole < len(child.tokens):
                 child = self._split(child, whole)
-            self.allocator.give(pages[done // size : (done + whole) // size])
+            mine = pages[done // size : -(-(done + whole) // size)]
+            if child.on_host:
+                self._settle(child, list(mine))
+            else:
+                self.allocator.give(mine)
             below, done = child, done + whole
         self._hold(below, now)
         self.release(node, now)
@@ -197,6 +129,58 @@ class RadixTree:
                 below.last_used = now
                 self._offer(below, now)
             below = below.parent
+
+    # ---- host tier -------------------------------------------------------------------------
+
+    def on_host(self, node: Node, tokens: Sequence[int], done: int) -> int:
+        """How many of `tokens[done:]`, in whole pages, host nodes below `node` hold."""
+        start = done
+        while (step := self._host_step(node, tokens, done)) is not None:
+            node, whole = step
+            done += whole
+            if whole < len(node.tokens):
+                break
+        return done - start
+
+    def restore(self, node: Node, tokens: Sequence[int], done: int, now: float) -> tuple[Node, int]:
+        """Bring host nodes below a held `node` back to the device, as far as there is room.
+
+        Moves the hold down; the node it is on now, and the tokens matched in all.
+        """
+        assert self.host is not None
+        while (step := self._host_step(node, tokens, done)) is not None:
+            child, whole = step
+            need = whole // self.page_size
+            if need > self.allocator.free + self.cached_pages:
+                break
+            child = self._split(child, whole) if whole < len(child.tokens) else child
+            self._hold(child, now)
+            self.evict(need - self.allocator.free, now)
+            pages = self.allocator.take(need)
+            self.host.restore(child, pages)
+            self._settle(child, pages)
+            self.release(node, now)
+            node, done = child, done + whole
+        return node, done
+
+    def _host_step(self, node: Node, tokens: Sequence[int], done: int) -> tuple[Node, int] | None:
+        """The host child that goes on with the tokens, and how many of them in whole pages."""
+        child = node.children.get(tuple(tokens[done : done + self.page_size]))
+        if child is None or not child.on_host:
+            return None
+        same = _common(child.tokens, tokens, done)
+        whole = same - same % self.page_size
+        return (child, whole) if whole else None
+
+    def _settle(self, node: Node, pages: list[int]) -> None:
+        """A host node's KV is on the device now, in these pages."""
+        assert self.host is not None
+        self.host.forget(node)
+        node.move(pages, on_host=False)
+        if node.holds:
+            self.held_pages += len(pages)
+        else:
+            self.cached_pages += len(pages)
 
     # ---- pins ------------------------------------------------------------------------------
 
@@ -255,8 +239,14 @@ class RadixTree:
         return gone
 
     def clear(self, now: float) -> int:
-        """Drop everything nobody holds; how many pages that freed."""
-        return sum(e.pages for e in self.evict(self.allocator.total, now))
+        """Drop everything nobody holds, on both tiers; how many device pages that freed."""
+        freed = sum(e.pages for e in self.evict(self.allocator.total, now))
+        for node in [n for n in self.nodes() if n.on_host and n.parent and not n.parent.on_host]:
+            if not node.holds and self.host is not None:
+                self._drop_below(node)
+                self.host.give(node)
+                self._remove(node, now)
+        return freed
 
     # ---- seeing ----------------------------------------------------------------------------
 
@@ -285,7 +275,7 @@ class RadixTree:
         for seen, child in enumerate(reversed(node.children.values())):
             if seen == NEAR_LIMIT:
                 break
-            if child.tokens[0] == tokens[0]:
+            if child.tokens[0] == tokens[0] and not child.on_host:
                 same = _common(child.tokens[: len(tokens)], tokens, 0)
                 if same > best:
                     best, page = same, child.pages[0]
@@ -311,6 +301,7 @@ class RadixTree:
     def _add(self, parent: Node, tokens: Sequence[int], pages: Sequence[int], now: float) -> Node:
         node = Node(next(self._ids), parent, tuple(tokens), list(pages), now)
         parent.children[node.tokens[: self.page_size]] = node
+        parent.on_device += 1
         self.cached_pages += len(node.pages)
         self._node_count += 1
         return node
@@ -323,9 +314,12 @@ class RadixTree:
         upper = Node(next(self._ids), parent, node.tokens[:at], node.pages[: at // size])
         upper.last_used, upper.hits, upper.holds = node.last_used, node.hits, node.holds
         parent.children[node.tokens[:size]] = upper
+        upper.on_host, upper.on_device = node.on_host, 0 if node.on_host else 1
         node.tokens, node.pages, node.parent = node.tokens[at:], node.pages[at // size :], upper
-        upper.children[node.tokens[:size]] = node
         node._runs = None
+        upper.children[node.tokens[:size]] = node
+        if node.on_host and self.host is not None:
+            self.host.split(upper, node)
         self.version += 1
         self._node_count += 1
         return upper
@@ -333,7 +327,7 @@ class RadixTree:
     def _hold(self, node: Node, now: float) -> None:
         below: Node | None = node
         while below is not None:
-            if below.holds == 0:
+            if below.holds == 0 and not below.on_host:
                 self.held_pages += len(below.pages)
                 self.cached_pages -= len(below.pages)
             below.holds += 1
@@ -342,7 +336,7 @@ class RadixTree:
             below = below.parent
 
     def _evictable(self, node: Node) -> bool:
-        return not node.holds and not node.children and node.parent is not None and bool(node.pages)
+        return not (node.holds or node.on_device or node.on_host) and bool(node.pages)
 
     def _offer(self, node: Node, now: float) -> None:
         if self._evictable(node):
@@ -355,34 +349,71 @@ class RadixTree:
         heapq.heappush(self._heap, (value, next(self._ids), node))
 
     def _trim(self, node: Node, need: int, now: float) -> Eviction:
-        """Drop the last pages of a leaf, the whole leaf when `need` covers it."""
+        """Drop or offload the last pages of a leaf, the whole leaf when `need` covers it."""
         count = min(need, len(node.pages))
         keep = len(node.pages) - count
-        dropped = node.pages[keep:]
-        tokens = len(node.tokens) - keep * self.page_size
         pinned = node.pinned_until(now) > now
+        tokens = len(node.tokens) - keep * self.page_size
         event = Eviction(tokens, count, self.value(node, now), now - node.last_used, pinned)
-        self.allocator.give(dropped)
         self.cached_pages -= count
+        if (
+            self.host is not None
+            and self.host.worth(node, now)
+            and self._make_host_room(count, now)
+        ):
+            return self._offload(node, keep, event, now)
+        self._drop_below(node)
         if keep:
-            node.pages = node.pages[:keep]
-            node._runs = None
-            node.tokens = node.tokens[: keep * self.page_size]
+            self.allocator.give(node.cut(keep, self.page_size))
             self._offer(node, now)
         else:
+            self.allocator.give(node.pages)
             self._remove(node, now)
         return event
 
+    def _offload(self, node: Node, keep: int, event: Eviction, now: float) -> Eviction:
+        """Move a leaf's last pages to the host tier."""
+        assert self.host is not None
+        upper = self._split(node, keep * self.page_size) if keep else node.parent
+        pages = node.pages
+        node.move(self.host.offload(node, now), on_host=True)
+        self.allocator.give(pages)
+        if upper is not None:
+            self._offer(upper, now)
+        return replace(event, offloaded=True)
+
+    def _make_host_room(self, pages: int, now: float) -> bool:
+        """Drop the host leaves used longest ago until so many pages are free there."""
+        assert self.host is not None
+        while self.host.allocator.free < pages:
+            leaf = self.host.oldest_leaf()
+            if leaf is None:
+                return False
+            self.host.give(leaf)
+            self._remove(leaf, now)
+        return True
+
+    def _drop_below(self, node: Node) -> None:
+        """Forget the host nodes below a device node that is about to go."""
+        for child in list(node.children.values()):
+            self._drop_below(child)
+            assert self.host is not None and child.on_host
+            self.host.give(child)
+            self._remove(child, 0.0)
+
     def _remove(self, node: Node, now: float) -> None:
+        """Take a node without children, whose pages are given back, out of the tree."""
         parent = node.parent
-        assert parent is not None
+        assert parent is not None and not node.children
         del parent.children[node.tokens[: self.page_size]]
+        parent.on_device -= not node.on_host
         self._node_count -= 1
         for number in node.pins:
             del self._pinned[number]
         node.pins.clear()
         node.pages, node.parent = [], None
-        self._offer(parent, now)
+        if not node.on_host:
+            self._offer(parent, now)
 
 
 def _common(edge: Sequence[int], tokens: Sequence[int], start: int) -> int:

@@ -7,13 +7,19 @@ the tree hands out must hold exactly the prefix that was asked for.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
+from plait.cache.host import HostTier
+from plait.cache.node import Node
 from plait.cache.pages import PageAllocator
-from plait.cache.radix import Node, RadixTree
+from plait.cache.radix import RadixTree
 
 PAGE = 4
 PAGES = 48
+HOST_PAGES = 20
 WORDS = 3
 OPERATIONS = 100_000
 
@@ -37,15 +43,28 @@ class Holder:
 class Play:
     """Random requests on one tree, each step checked."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, host: bool) -> None:
         self.rng = random.Random(seed)
-        self.tree = RadixTree(PageAllocator(PAGES), PAGE)
+        self.host = HostTier(PageAllocator(HOST_PAGES), self, self.worth) if host else None
+        self.tree = RadixTree(PageAllocator(PAGES), PAGE, host=self.host)
         self.kv = [0] * (PAGES * PAGE)
+        self.host_kv = [0] * (HOST_PAGES * PAGE)
         self.holders: list[Holder] = []
         self.pins: list[int] = []
         self.sequences: list[tuple[str, list[int]]] = [("", [0])]
         self.now = 0.0
         self.hits = self.evicted = self.copied = self.pinned = 0
+
+    def worth(self, node: Node, now: float) -> bool:
+        return self.rng.random() < 0.8
+
+    def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
+        for a, b in zip(device, host, strict=True):
+            self.host_kv[b * PAGE : b * PAGE + PAGE] = self.kv[a * PAGE : a * PAGE + PAGE]
+
+    def restore(self, host: Sequence[int], device: Sequence[int]) -> None:
+        for a, b in zip(host, device, strict=True):
+            self.kv[b * PAGE : b * PAGE + PAGE] = self.host_kv[a * PAGE : a * PAGE + PAGE]
 
     def sequence(self) -> tuple[str, list[int]]:
         """A new sequence, often one that goes on from, or leaves, an old one."""
@@ -77,21 +96,24 @@ class Play:
         before = self.tree.match(tokens, salt)
         found = self.tree.acquire(tokens, self.now, salt)
         assert (before.length, before.copy_length) == (found.length, found.copy_length)
-        holder = Holder(salt, tokens, found.node, found.length, computed=found.length)
-        need = -(-(len(tokens) - found.length) // PAGE)
+        node, length = found.node, found.length
+        if self.host and self.tree.on_host(node, tokens, length) and self.rng.random() < 0.7:
+            node, length = self.tree.restore(node, tokens, length, self.now)
+        holder = Holder(salt, tokens, node, length, computed=length)
+        need = -(-(len(tokens) - length) // PAGE)
         if need > self.tree.allocator.free + self.tree.cached_pages:
-            self.tree.release(found.node, self.now)
+            self.tree.release(node, self.now)
             return
         lack = need - self.tree.allocator.free
         if lack > 0:
             self.evicted += len(self.tree.evict(lack, self.now))
         holder.pages = self.tree.allocator.take(need)
         again = self.tree.match(tokens, salt)
-        if again.length == found.length and again.copy_page is not None:
+        if again.length == length and again.copy_page is not None:
             source, target = again.copy_page * PAGE, holder.pages[0] * PAGE
             for i in range(again.copy_length):
                 self.kv[target + i] = self.kv[source + i]
-                wanted = meaning(salt, tokens[: found.length + i + 1])
+                wanted = meaning(salt, tokens[: length + i + 1])
                 assert self.kv[target + i] == wanted
             holder.computed += again.copy_length
             self.copied += 1
@@ -153,15 +175,24 @@ class Play:
     def check(self) -> None:
         tree = self.tree
         mine = [page for holder in self.holders for page in holder.pages]
-        owned = [page for node in tree.nodes() for page in node.pages]
+        nodes = list(tree.nodes())
+        owned = [page for node in nodes if not node.on_host for page in node.pages]
         free = [p for start, n in tree.allocator.extents() for p in range(start, start + n)]
         assert sorted(mine + owned + free) == list(range(PAGES))
         assert len(free) == tree.allocator.free
         held = {id(n) for holder in self.holders for n in holder.node.path()}
-        for node in tree.nodes():
+        for node in nodes:
             assert (node.holds > 0) == (id(node) in held)
-        assert tree.held_pages == sum(len(n.pages) for n in tree.nodes() if n.holds)
-        assert tree.cached_pages == sum(len(n.pages) for n in tree.nodes() if not n.holds)
+            assert node.on_device == sum(not c.on_host for c in node.children.values())
+            assert not (node.on_host and node.on_device)
+        assert tree.held_pages == sum(len(n.pages) for n in nodes if n.holds)
+        cached = sum(len(n.pages) for n in nodes if not n.holds and not n.on_host)
+        assert tree.cached_pages == cached
+        if self.host:
+            there = [page for node in nodes if node.on_host for page in node.pages]
+            pool = self.host.allocator
+            away = [p for start, n in pool.extents() for p in range(start, start + n)]
+            assert sorted(there + away) == list(range(HOST_PAGES))
         assert len(free) + len(mine) + tree.held_pages + tree.cached_pages == PAGES
 
     def run(self, operations: int) -> None:
@@ -178,15 +209,20 @@ class Play:
                 self.check()
 
 
-def test_a_hundred_thousand_operations() -> None:
-    play = Play(1)
+@pytest.mark.parametrize("host", [False, True])
+def test_a_hundred_thousand_operations(host: bool) -> None:
+    play = Play(1, host)
     play.run(OPERATIONS)
     assert min(play.hits, play.evicted, play.copied, play.pinned) > 1000
     while play.holders:
         play.finish()
+    if play.host:
+        assert min(play.host.offloaded_pages, play.host.restored_pages) > 1000
+        play.host.worth = lambda node, now: False
     play.tree.clear(play.now)
     play.check()
     assert play.tree.allocator.extents() == [(0, PAGES)]
+    assert play.host is None or play.host.allocator.free == HOST_PAGES
 
 
 def test_nothing_cached_is_missed() -> None:
