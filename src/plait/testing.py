@@ -116,7 +116,14 @@ class ReplayBackend:
 def _key(call: Call) -> str:
     """A hash of what determines a call's answer."""
     messages = [m.as_dict() if isinstance(m, Message) else m for m in call.prompt]
-    parts: list[Any] = [messages, asdict(call.sampling), call.model, call.seed, list(call.tools), call.raw]
+    parts: list[Any] = [
+        messages,
+        asdict(call.sampling),
+        call.model,
+        call.seed,
+        list(call.tools),
+        call.raw,
+    ]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
