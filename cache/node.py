@@ -99,3 +99,10 @@ class Eviction:
     pinned: bool
     offloaded: bool = False
     """It went to the host tier instead of being lost."""
+
+    def __str__(self) -> str:
+        what = "moved to the host tier" if self.offloaded else "dropped"
+        pin = ", although pinned" if self.pinned else ""
+        return (
+            f"{self.tokens} tokens in {self.pages} pages {what} after {self.idle:.1f} s unused{pin}"
+        )

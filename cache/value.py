@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .radix import Node
+    from .node import Node
 
 Value = tuple[float, ...]
 """Compared from left to right; the smallest goes first."""

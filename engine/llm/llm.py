@@ -10,22 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...cache.host import HostTier
+from ...cache.node import Node
 from ...cache.pages import PageAllocator
-from ...cache.radix import Eviction, RadixTree
+from ...cache.radix import RadixTree
 from ...dag.errors import EngineError, PromptError
 from ...dag.sampling import Sampling
 from ..generation import Generation, Usage
 from .chat import Encoder, Prompt
+from .costs import Costs
 from .counters import Counters
 from .forward import Runner
 from .grammar import Grammars
 from .loop import Outcome, StepLoop
-from .memory import pool_pages
+from .memory import parse_bytes, pool_pages
 from .model import LoadedModel, load, quiet
-from .pool import Pool
+from .pool import Pool, bytes_per_token
 from .request import Request
 from .sampler import seed_of
-from .scheduler import Limits, Preemption, Scheduler
+from .scheduler import Limits, Scheduler
 from .stops import TextStream
 from .thread import StepThread
 from .work import Work
@@ -57,6 +60,7 @@ class LLM:
         device: str = "auto",
         dtype: str = "auto",
         kv_memory: int | str | None = None,
+        host_memory: int | str = 0,
         max_batch_tokens: int = 2048,
         max_running: int = 256,
         page_size: int = 16,
@@ -81,11 +85,15 @@ class LLM:
             loaded.device,
             max_running * min(loaded.max_context, 32768),
         )
-        pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype)
-        self._tree = RadixTree(PageAllocator(pages), page_size)
+        page_bytes = bytes_per_token(loaded.layers, loaded.dtype) * page_size
+        host_pages = parse_bytes(host_memory) // page_bytes
+        pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
+        self.costs = Costs(kv_bytes=pool.bytes_per_token)
+        host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
+        self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
         self._loop = StepLoop(
-            Scheduler(self._tree, limits, pool),
+            Scheduler(self._tree, limits, pool, self),
             Runner(loaded.forward, pool),
             self._encoder,
             loaded.end_tokens,
@@ -164,7 +172,8 @@ class LLM:
         tree = self._tree
         return Counters(
             **self._loop.tally.values(),  # type: ignore[arg-type]
-            preemptions=len(scheduler.preemptions),
+            preemptions=scheduler.preemptions,
+            evicted_tokens=scheduler.evicted_tokens,
             running=len(scheduler.running),
             waiting=scheduler.waiting,
             free_pages=tree.allocator.free,
@@ -173,13 +182,23 @@ class LLM:
             total_pages=tree.allocator.total,
         )
 
-    def explain(self) -> list[Preemption | Eviction]:
-        """The latest preemptions: why, with numbers."""
-        return list(self._loop.scheduler.preemptions[-100:])
+    def explain(self) -> list[str]:
+        """The latest evictions and preemptions: why, with numbers."""
+        return [str(event) for event in list(self._loop.scheduler.log)]
 
     def close(self) -> None:
         """Stop after the running step; what is unfinished fails with EngineError."""
         self._thread.close()
+
+    # ---- what the policies ask -------------------------------------------------------------
+
+    def restore_pays(self, tokens: int, context: int) -> bool:
+        return self.costs.restore_pays(tokens, context)
+
+    def _worth(self, node: Node, now: float) -> bool:
+        """Whether a leaf about to be evicted should go to the host tier."""
+        context = sum(len(n.tokens) for n in node.path()) - len(node.tokens)
+        return self.costs.offload_pays(len(node.tokens), context)
 
     # ---- on the step thread ----------------------------------------------------------------
 

@@ -170,7 +170,7 @@ class StepLoop:
     # ---- failure ---------------------------------------------------------------------------
 
     def _fail(self, request: Request, error: PlaitError) -> Outcome:
-        self.scheduler.remove(request, self._clock())
+        self.scheduler.remove(request, self._clock(), keep=False)
         self.tally.failed += 1
         return Outcome(request, error=error)
 

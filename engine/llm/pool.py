@@ -33,6 +33,7 @@ class Pool:
         page_size: int,
         device: torch.device,
         dtype: torch.dtype,
+        host_pages: int = 0,
     ) -> None:
         self.layers = tuple(layers)
         self.pages = pages
@@ -44,6 +45,11 @@ class Pool:
         with torch.inference_mode(False):
             self.keys = [self._empty(slots, s.heads, s.key_size) for s in layers]
             self.values = [self._empty(slots, s.heads, s.value_size) for s in layers]
+            pinned = device.type == "cuda"
+            self._host_tensors = [
+                torch.zeros(host_pages * page_size, *t.shape[1:], dtype=dtype, pin_memory=pinned)
+                for t in self._tensors()
+            ]
 
     @property
     def bytes_per_token(self) -> int:
@@ -61,8 +67,31 @@ class Pool:
     def copy(self, source: int, target: int, slots: int) -> None:
         """Copy the first slots of one page to another."""
         a, b = source * self.page_size, target * self.page_size
-        for tensor in (*self.keys, *self.values):
+        for tensor in self._tensors():
             tensor[b : b + slots] = tensor[a : a + slots]
+
+    def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
+        """Copy pages to the host tier."""
+        self._move(device, host, out=True)
+
+    def restore(self, host: Sequence[int], device: Sequence[int]) -> None:
+        """Copy pages back from the host tier."""
+        self._move(device, host, out=False)
+
+    def _move(self, device: Sequence[int], host: Sequence[int], out: bool) -> None:
+        size = self.page_size
+        there = torch.tensor(device, device=self.device)
+        away = torch.tensor(host)
+        for mine, other in zip(self._tensors(), self._host_tensors, strict=True):
+            pages = mine.view(-1, size, *mine.shape[1:])
+            others = other.view(-1, size, *other.shape[1:])
+            if out:
+                others[away] = pages[there].to(others.device)
+            else:
+                pages[there] = others[away].to(self.device)
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [*self.keys, *self.values]
 
     def _empty(self, slots: int, heads: int, size: int) -> torch.Tensor:
         """Zeroed memory: a slot that was never written must not hold NaN.

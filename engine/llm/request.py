@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...cache.pages import runs_of
 
 if TYPE_CHECKING:
-    from ...cache.radix import Node
+    from ...cache.node import Node
     from ...dag.sampling import Sampling
     from ..generation import TokenLogprob
     from .grammar import Grammar

@@ -14,11 +14,13 @@ Each step mixes the newest token of every running request with as much prefill a
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...cache.radix import Node, RadixTree
+from ...cache.node import Eviction, Node
+from ...cache.radix import RadixTree
 from .request import Chunk, Request
 
 AGEING = 10.0
@@ -28,10 +30,20 @@ PageKey = tuple[int, tuple[int, ...]]
 """(node, tokens of the next page): a page that somebody may be computing now."""
 
 
+LOG = 256
+"""Evictions and preemptions remembered for `explain`."""
+
+
 class KVMover(Protocol):
     """Moves KV between pages; the pool on a device, nothing in the simulator."""
 
     def copy(self, source: int, target: int, slots: int) -> None: ...
+
+
+class RestorePolicy(Protocol):
+    """Whether KV on the host is cheaper to bring back than to compute again."""
+
+    def restore_pays(self, tokens: int, context: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,18 @@ class Preemption:
 
     request: int
     pages: int
+    """Pages of its own that it gave back or left in the tree."""
     tokens: int
+    """Tokens it had computed."""
     free: int
+    """Free pages when that happened."""
+    running: int
+
+    def __str__(self) -> str:
+        return (
+            f"request {self.request} gave way with {self.tokens} tokens computed and {self.pages} "
+            f"pages of its own: {self.free} pages were free for {self.running} running requests"
+        )
 
 
 class CannotFit(Exception):
@@ -64,14 +86,23 @@ class CannotFit(Exception):
 class Scheduler:
     """Waiting and running requests, and the rules that move them."""
 
-    def __init__(self, tree: RadixTree, limits: Limits, mover: KVMover) -> None:
+    def __init__(
+        self,
+        tree: RadixTree,
+        limits: Limits,
+        mover: KVMover,
+        costs: RestorePolicy | None = None,
+    ) -> None:
         self.tree = tree
         self.allocator = tree.allocator
         self.page_size = tree.page_size
         self.limits = limits
         self.mover = mover
         self.running: list[Request] = []
-        self.preemptions: list[Preemption] = []
+        self.costs = costs
+        self.log: deque[Preemption | Eviction] = deque(maxlen=LOG)
+        self.preemptions = 0
+        self.evicted_tokens = 0
         self._waiting: list[tuple[tuple[float, int], Request]] = []
         self._parked: dict[PageKey, list[Request]] = {}
 
@@ -80,11 +111,11 @@ class Scheduler:
     def add(self, request: Request) -> None:
         heapq.heappush(self._waiting, (order(request), request))
 
-    def remove(self, request: Request, now: float) -> None:
-        """End a request, wherever it stands; its KV stays cached."""
+    def remove(self, request: Request, now: float, keep: bool = True) -> None:
+        """End a request, wherever it stands; its KV stays cached unless it is not to be kept."""
         if request.node is not None:
             self.running.remove(request)
-            self._give_up(request, now)
+            self._give_up(request, now, keep)
             return
         self._waiting = [e for e in self._waiting if e[1] is not request]
         heapq.heapify(self._waiting)
@@ -189,21 +220,31 @@ class Scheduler:
         """Hold the cached prefix and take pages for the rest; False when they do not fit."""
         known = request.tokens[:-1] if self.limits.prefix_cache else []
         found = self.tree.acquire(known, now, request.salt)
+        node, done = self._restore(found.node, known, found.length, now)
         length = max(len(request.tokens), min(request.expected, request.limit))
-        need = self._pages_for(length - found.length)
-        least = self._pages_for(len(request.tokens) - found.length)
+        need = self._pages_for(length - done)
+        least = self._pages_for(len(request.tokens) - done)
         room = self.allocator.free + self.tree.cached_pages
         if need > room and not (not self.running and least <= room):
-            self.tree.release(found.node, now)
+            self.tree.release(node, now)
             return False
         pages = self._take(min(need, room), None, now)
         assert pages is not None
-        request.node, request.shared, request.pages = found.node, found.length, pages
-        request.computed, request.path_version = found.length, -1
+        request.node, request.shared, request.pages = node, done, pages
+        request.computed, request.path_version = done, -1
         self._copy_head(request, known)
         if request.cached is None:
             request.cached = request.computed
         return True
+
+    def _restore(self, node: Node, known: list[int], done: int, now: float) -> tuple[Node, int]:
+        """Bring back what the host tier has of the rest, if that is cheaper than computing it."""
+        if self.tree.host is None or self.costs is None:
+            return node, done
+        there = self.tree.on_host(node, known, done)
+        if there == 0 or not self.costs.restore_pays(there, done):
+            return node, done
+        return self.tree.restore(node, known, done, now)
 
     def _copy_head(self, request: Request, known: list[int]) -> None:
         """Copy the slots of a match that goes on inside a page, if they are still there."""
@@ -223,7 +264,9 @@ class Scheduler:
         if lack > 0:
             if lack > self.tree.cached_pages:
                 return None
-            self.tree.evict(lack, now)
+            for event in self.tree.evict(lack, now):
+                self.log.append(event)
+                self.evicted_tokens += event.tokens
         return self.allocator.take(count, after)
 
     def _make_room(self, request: Request, end: int, now: float) -> bool:
@@ -243,8 +286,15 @@ class Scheduler:
         return True
 
     def _preempt(self, request: Request, now: float) -> None:
-        self.preemptions.append(
-            Preemption(request.number, len(request.pages), request.computed, self.allocator.free)
+        self.preemptions += 1
+        self.log.append(
+            Preemption(
+                request.number,
+                len(request.pages),
+                request.computed,
+                self.allocator.free,
+                len(self.running),
+            )
         )
         request.preemptions += 1
         self.running.remove(request)
@@ -265,11 +315,10 @@ class Scheduler:
         request.shared = end
         request.path_version = -1
 
-    def _give_up(self, request: Request, now: float) -> None:
+    def _give_up(self, request: Request, now: float, keep: bool = True) -> None:
         """Leave the step: computed KV to the tree, the rest to the free pages."""
-        node: Node | None = request.node
-        assert node is not None
-        self._share(request, request.computed, now)
+        if keep:
+            self._share(request, request.computed, now)
         self.allocator.give(request.pages)
         assert request.node is not None
         self.tree.release(request.node, now)

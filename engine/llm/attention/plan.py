@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ....cache.radix import Node
+from ....cache.node import Node
 from ..request import Chunk, Run, cut_runs
 
 
