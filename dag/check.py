@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from .edges import loop_misfits, misfit, misfit_item, missing_part, type_of
+from .arguments import arguments, at_node
+from .edges import type_of
 from .errors import Problem, WorkflowError, list_names, meant, nearest
 from .jsonable import cannot_be_json
 from .live import used_operators
@@ -18,20 +19,15 @@ from .nodes import (
     Const,
     Input,
     LLMCall,
-    Loop,
-    Map,
-    Node,
     Project,
-    Ref,
-    ToolCall,
     Workflow,
     refs,
     writes,
 )
 from .source import problem_at
-from .template import Path, Template, path_text
+from .template import Template
 from .trace import Missing
-from .types import field_type, fits, type_name
+from .types import fits, type_name
 from .workflow import draft
 
 Check = Callable[[Workflow], Iterator[Problem]]
@@ -91,16 +87,16 @@ def _references(workflow: Workflow) -> Iterator[Problem]:
     nodes = workflow.nodes
     for key, node in nodes.items():
         if key != node.id:
-            yield _at(node, f"node {node.id!r} is filed under the name {key!r}", "use its id")
+            yield at_node(node, f"node {node.id!r} is filed under the name {key!r}", "use its id")
         for name, arg in node.args():
             for id in _unknown(workflow, arg):
                 message = f"{node.id!r} takes {name!r} from {id!r}, which does not exist"
-                yield _at(node, message, nearest(id, nodes))
+                yield at_node(node, message, nearest(id, nodes))
         if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
             bound = dict(node.bound)
             for name in dict.fromkeys(s.name for s in node.prompt.slots() if s.name not in bound):
                 message = f"the prompt of {node.id!r} has the slot {name!r}, which nothing fills"
-                yield _at(node, message, nearest(name, bound))
+                yield at_node(node, message, nearest(name, bound))
     for id in _unknown(workflow, workflow.output):
         message = f"the output of {workflow.name!r} is {id!r}, which does not exist"
         yield problem_at(workflow.source, message, nearest(id, nodes))
@@ -133,10 +129,10 @@ def _order(workflow: Workflow) -> Iterator[Problem]:
         path = [*names[first:], *names[:first], names[first]]
         message = f"nodes need each other in a cycle: {' -> '.join(path)}"
         hint = "use plait.loop to repeat a step"
-        yield _at(workflow.nodes[path[0]], message, hint)
+        yield at_node(workflow.nodes[path[0]], message, hint)
     if not cycles:
         for node, id in early:
-            yield _at(node, f"{node.id!r} stands before {id!r}, which it needs", "reorder them")
+            yield at_node(node, f"{node.id!r} stands before {id!r}, which it needs", "reorder them")
 
 
 def _unused(workflow: Workflow) -> Iterator[Problem]:
@@ -157,103 +153,12 @@ def _unused(workflow: Workflow) -> Iterator[Problem]:
         # Only the last node of an unused chain is named: using it uses the others.
         if node.id not in used | needed and not isinstance(node, silent):
             hint = "return it, pass it on, or delete the call"
-            yield _at(node, f"{node.id!r} is computed but its value is never used", hint)
-
-
-# -- arguments ---------------------------------------------------------------------------------
-
-
-def _arguments(workflow: Workflow) -> Iterator[Problem]:
-    """Arguments that are missing, unknown, or of a type that cannot be right."""
-    for node in workflow.nodes.values():
-        match node:
-            case ToolCall():
-                yield from _tool_arguments(node, workflow)
-            case Map():
-                yield from _map_arguments(node, workflow)
-            case Loop():
-                yield from _loop_arguments(node, workflow)
-            case Project():
-                yield from _parts(node.of, node.path, node, workflow)
-            case LLMCall():
-                yield from _slots(node, workflow)
-
-
-def _tool_arguments(node: ToolCall, workflow: Workflow) -> Iterator[Problem]:
-    tool, bound = node.tool, dict(node.bound)
-    signature = getattr(tool.run, "signature", None)  # of the decorated function, if it is one
-    known = tool.parameters.get("properties", {})
-    for name in signature.required if signature else tool.parameters.get("required", ()):
-        if name not in bound:
-            yield _at(node, f"{tool.name!r} misses argument {name!r}", None, tool.name)
-    for name, arg in node.bound:
-        if known and name not in known:
-            hint = f"its arguments are {', '.join(known)}"
-            yield _at(node, f"{tool.name!r} has no argument {name!r}", hint, tool.name)
-        kind = signature.types.get(name, Any) if signature else schema_type(known.get(name))
-        wrong = misfit(tool.name, name, arg, kind, workflow.nodes, node.source)
-        if wrong:
-            yield wrong
-
-
-def schema_type(schema: Any) -> Any:
-    """The Python type of a JSON schema's values; Any where one word does not say it."""
-    names = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list,
-             "object": dict}  # fmt: skip
-    word = schema.get("type") if isinstance(schema, dict) else None
-    return names.get(word, Any) if isinstance(word, str) else Any
-
-
-def _map_arguments(node: Map, workflow: Workflow) -> Iterator[Problem]:
-    body, bound = node.body, dict(node.bound)
-    inputs = {i.id: i for i in body.inputs}
-    for name in (node.item, *bound):
-        if name not in inputs:
-            yield _at(node, f"{body.name!r} has no input {name!r}", f"it has {', '.join(inputs)}")
-    for i in body.inputs:
-        if i.id != node.item and i.id not in bound and i.default is ...:
-            yield _at(node, f"map over {body.name!r} misses input {i.id!r}", f"give {i.id}=...")
-    nodes, source = workflow.nodes, node.source
-    kinds = {name: i.type for name, i in inputs.items()}
-    found = [misfit(body.name, n, a, kinds.get(n, Any), nodes, source) for n, a in node.bound]
-    kind = kinds.get(node.item, Any)
-    found.append(misfit_item(body.name, node.item, node.over, kind, nodes, source))
-    yield from (p for p in found if p)
-
-
-def _loop_arguments(node: Loop, workflow: Workflow) -> Iterator[Problem]:
-    ready = True
-    for body in (node.body, node.until):
-        if body is not None and (not body.inputs or sum(i.default is ... for i in body.inputs) > 1):
-            message = f"{body.name!r} must take one argument, the state, to be used in a loop"
-            ready = False
-            yield _at(node, message)
-    if ready:
-        yield from loop_misfits(node.body, node.until, node.state, workflow.nodes, node.source)
-
-
-def _slots(node: LLMCall, workflow: Workflow) -> Iterator[Problem]:
-    bound = dict(node.bound)
-    for slot in node.prompt.slots() if isinstance(node.prompt, Template) else ():
-        if slot.path and slot.name in bound:
-            yield from _parts(bound[slot.name], slot.path, node, workflow)
-
-
-def _parts(of: Arg, path: Path, node: Node, workflow: Workflow) -> Iterator[Problem]:
-    """A path that leads nowhere in values of the type it starts from."""
-    kind = type_of(of, workflow.nodes)
-    name = of.id if isinstance(of, Ref) else "the value"
-    for i, step in enumerate(path):
-        wrong = missing_part(name + path_text(path[:i]), kind, step, node.source)
-        if wrong:
-            yield wrong
-            return
-        kind = field_type(kind, step)
+            yield at_node(node, f"{node.id!r} is computed but its value is never used", hint)
 
 
 # -- the whole ---------------------------------------------------------------------------------
 
-BODY_CHECKS: tuple[Check, ...] = (_references, _order, _arguments)
+BODY_CHECKS: tuple[Check, ...] = (_references, _order, arguments)
 
 
 def _output(workflow: Workflow) -> Iterator[Problem]:
@@ -274,8 +179,4 @@ def _models(workflow: Workflow, models: Collection[str]) -> Iterator[Problem]:
     for node in {(n.model, n.name): n for n in reversed(calls)}.values():  # first call of each
         if node.model not in models:
             known = f"known: {list_names(sorted(models))}" if models else "no model is known"
-            yield _at(node, f"{node.id!r} asks for the unknown model {node.model!r}", known)
-
-
-def _at(node: Node, message: str, hint: str | None = None, name: str | None = None) -> Problem:
-    return problem_at(node.source, message, hint, name or node.id)
+            yield at_node(node, f"{node.id!r} asks for the unknown model {node.model!r}", known)

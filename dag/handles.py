@@ -7,16 +7,21 @@ to find what else is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from .errors import WorkflowError
+from .errors import Problem, WorkflowError
 from .nodes import Ref
-from .source import caller, problem_at
+from .source import Source, caller, problem_at
 from .template import Step
 
-if TYPE_CHECKING:
-    from .trace import Trace
+
+class Recorder(Protocol):
+    """What a handle needs of the trace it belongs to."""
+
+    def project(self, handle: Handle, step: Step) -> Handle: ...
+    def misuse(self, problem: Problem) -> None: ...
+    def missing(self, name: str, source: Source | None, values: Iterable[Any] = ()) -> Handle: ...
 
 
 class Handle:
@@ -24,7 +29,7 @@ class Handle:
 
     __slots__ = ("_trace", "_ref", "_type")
 
-    def __init__(self, trace: Trace, ref: Ref, kind: Any) -> None:
+    def __init__(self, trace: Recorder, ref: Ref, kind: Any) -> None:
         self._trace, self._ref, self._type = trace, ref, kind
 
     def __getattr__(self, name: str) -> Handle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -114,7 +114,10 @@ def draft(target: Any) -> Draft:
         case WorkflowFunction():
             return target.draft
         case Operator():
-            return _trace(target.name, lambda **inputs: target(**inputs), target)
+            made = _trace(target.name, lambda **inputs: target(**inputs), target)
+            # The call stands nowhere in the user's code; the operator does.
+            nodes = {n.id: replace(n, source=target.source) for n in made.workflow.nodes.values()}
+            return replace(made, workflow=replace(made.workflow, nodes=nodes))
     name = getattr(target, "__name__", repr(target))
     raise WorkflowError(
         problem_at(

@@ -146,6 +146,7 @@ def test_chains_of_fields_are_one_node_and_made_once() -> None:
 def test_a_lone_operator_is_a_workflow_of_one_node() -> None:
     flow = as_workflow(draft)
     assert list(flow.nodes) == ["topic", "draft"] and flow.output == Ref("draft")
+    assert {node.source for node in flow.nodes.values()} == {draft.source}
 
 
 def test_workflows_nest_into_one_dag() -> None:
