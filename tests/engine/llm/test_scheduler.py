@@ -1,0 +1,225 @@
+"""The scheduler and the step plan without a model: a pool that remembers what its slots mean."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from plait.cache.host import HostTier
+from plait.cache.pages import PageAllocator
+from plait.cache.radix import RadixTree
+from plait.dag.sampling import Sampling
+from plait.engine.llm.attention.plan import Layout, lay_out
+from plait.engine.llm.costs import Costs
+from plait.engine.llm.request import Chunk, Request
+from plait.engine.llm.scheduler import Limits, Scheduler
+
+PAGE = 4
+
+
+def meaning(request: Request, position: int) -> int:
+    return hash((request.salt, tuple(request.tokens[: position + 1])))
+
+
+class Sim:
+    """A model that answers token 7, and checks what it is given to read."""
+
+    def __init__(
+        self, pages: int, host_pages: int = 0, batch_tokens: int = 64, running: int = 8
+    ) -> None:
+        self.kv = [0] * (pages * PAGE)
+        self.host_kv = [0] * (host_pages * PAGE)
+        host = HostTier(PageAllocator(host_pages), self) if host_pages else None
+        self.tree = RadixTree(PageAllocator(pages), PAGE, host=host)
+        cheap = Costs(token=1.0, kv_bytes=1)
+        self.scheduler = Scheduler(self.tree, Limits(batch_tokens, running), self, cheap)
+        self.now = 0.0
+        self.numbers = 0
+        self.computed = 0
+        self.finished: list[Request] = []
+        self.layouts: list[Layout] = []
+
+    def copy(self, source: int, target: int, slots: int) -> None:
+        a, b = source * PAGE, target * PAGE
+        self.kv[b : b + slots] = self.kv[a : a + slots]
+
+    def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
+        for a, b in zip(device, host, strict=True):
+            self.host_kv[b * PAGE : b * PAGE + PAGE] = self.kv[a * PAGE : a * PAGE + PAGE]
+
+    def restore(self, host: Sequence[int], device: Sequence[int]) -> None:
+        for a, b in zip(host, device, strict=True):
+            self.kv[b * PAGE : b * PAGE + PAGE] = self.host_kv[a * PAGE : a * PAGE + PAGE]
+
+    def ask(self, prompt: list[int], out: int = 3, **more: object) -> Request:
+        self.numbers += 1
+        length = len(prompt) + out
+        request = Request(
+            number=self.numbers,
+            prompt=tuple(prompt),
+            sampling=Sampling(max_tokens=out),
+            seed=0,
+            arrival=self.now,
+            limit=length,
+            **{"expected": length, **more},  # type: ignore[arg-type]
+        )
+        self.scheduler.add(request)
+        return request
+
+    def step(self) -> list[Chunk]:
+        self.now += 1.0
+        chunks = self.scheduler.schedule(self.now)
+        assert sum(c.count for c in chunks) <= self.scheduler.limits.batch_tokens
+        assert len(self.scheduler.running) <= self.scheduler.limits.running
+        layout = lay_out(chunks, self.tree.version, PAGE)
+        self.layouts.append(layout)
+        self.write(layout)
+        self.check_reads(layout)
+        self.computed += layout.rows
+        ready = [c.request for c in chunks if c.samples]
+        self.scheduler.commit(chunks, self.now)
+        for request in ready:
+            request.tokens.append(7)
+            if len(request.tokens) == request.limit:
+                self.scheduler.remove(request, self.now)
+                self.finished.append(request)
+        self.balance()
+        return chunks
+
+    def write(self, layout: Layout) -> None:
+        for span in layout.spans:
+            request = span.chunk.request
+            at = span.chunk.start
+            for start, length in request.runs(at, span.chunk.end, PAGE):
+                for slot in range(start, start + length):
+                    self.kv[slot] = meaning(request, at)
+                    at += 1
+
+    def check_reads(self, layout: Layout) -> None:
+        """Every row sees each position up to its own once, and what lies there is its own."""
+        for span in layout.spans:
+            request = span.chunk.request
+            for row in range(span.row, span.row + span.chunk.count):
+                position = span.chunk.start + row - span.row
+                seen: list[int] = []
+                for item in layout.items:
+                    if item.row <= row < item.row + item.rows:
+                        slots = [s for a, n in item.runs for s in range(a, a + n)]
+                        assert len(slots) == item.length
+                        if item.causal:
+                            slots = slots[: row - item.row + 1]
+                        for i, slot in enumerate(slots):
+                            assert self.kv[slot] == meaning(request, item.position + i)
+                            seen.append(item.position + i)
+                assert sorted(seen) == list(range(position + 1))
+
+    def balance(self) -> None:
+        pool = self.tree.allocator
+        private = sum(len(r.pages) for r in self.scheduler.running)
+        assert pool.free + self.tree.cached_pages + self.tree.held_pages + private == pool.total
+
+    def run(self, limit: int = 10_000) -> None:
+        for _ in range(limit):
+            if not self.scheduler.running and not self.scheduler.waiting:
+                return
+            assert self.step(), "a step did nothing while somebody waits"
+        raise AssertionError("the requests did not finish")
+
+
+def test_a_common_new_prefix_is_computed_once() -> None:
+    sim = Sim(pages=200, batch_tokens=200)
+    head = list(range(100, 140))
+    for i in range(6):
+        sim.ask([*head, i, i, i, i], out=1)
+    sim.run()
+    assert sim.computed == 40 + 6 * 4
+    assert len(sim.layouts) == 2, "the others should run together right after the first"
+
+
+def test_requests_that_share_nothing_do_not_wait() -> None:
+    sim = Sim(pages=200, batch_tokens=200)
+    for i in range(5):
+        sim.ask([i] * 20, out=1)
+    sim.run()
+    assert len(sim.layouts) == 1
+
+
+def test_one_read_of_a_shared_run_serves_all_rows_below_it() -> None:
+    sim = Sim(pages=200, batch_tokens=400)
+    head = list(range(100, 140))
+    for i in range(5):
+        sim.ask([*head, i, i], out=4)
+    sim.run()
+    last = sim.layouts[-1]
+    assert last.distinct_read == 40 + sum(s.chunk.end - 40 for s in last.spans)
+    assert last.total_read == sum(s.chunk.end for s in last.spans)
+
+
+def test_long_prompts_go_in_chunks_beside_decode() -> None:
+    sim = Sim(pages=200, batch_tokens=16)
+    first = sim.ask([1] * 8, out=12)
+    sim.step()
+    sim.ask([2] * 100, out=2)
+    before = first.generated
+    for _ in range(5):
+        assert sum(c.count for c in sim.step()) == 16
+    assert first.generated == before + 5
+
+
+def test_priority_goes_first_but_waiting_counts() -> None:
+    sim = Sim(pages=200, running=1)
+    old = sim.ask([1] * 4)
+    sim.now += 100
+    sim.ask([2] * 4, priority=5.0)
+    urgent = sim.ask([3] * 4, priority=20.0)
+    sim.run()
+    assert sim.finished[0] is urgent
+    assert sim.finished[1] is old, "a hundred seconds of waiting outweigh a priority of five"
+
+
+def test_preempted_requests_finish_with_the_same_tokens() -> None:
+    sim = Sim(pages=12, running=4)
+    for i in range(4):
+        sim.ask([i] * 9, out=12, expected=9)
+    sim.run()
+    assert len(sim.finished) == 4
+    assert sim.scheduler.preemptions > 0
+    assert "gave way" in str(sim.scheduler.log[0]) or "pages" in str(sim.scheduler.log[0])
+
+
+def test_evicted_prefixes_come_back_from_the_host() -> None:
+    sim = Sim(pages=12, host_pages=40)
+    first, second = [1] * 32, [2] * 32
+    for prompt in (first, second, first, second):
+        sim.ask(prompt, out=1)
+        sim.run()
+    assert sim.tree.host is not None and sim.tree.host.restored_pages >= 8
+    assert sim.computed <= 32 + 32 + 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_traffic(seed: int) -> None:
+    rng = random.Random(seed)
+    sim = Sim(pages=rng.choice([14, 40]), host_pages=rng.choice([0, 30]), batch_tokens=24)
+    heads = [[rng.randrange(3) for _ in range(rng.randrange(1, 18))] for _ in range(5)]
+    alive: list[Request] = []
+    asked = 0
+    for _ in range(400):
+        if rng.random() < 0.5 and asked < 150:
+            asked += 1
+            prompt = rng.choice(heads) + [rng.randrange(3) for _ in range(rng.randrange(1, 16))]
+            out = rng.randrange(1, 12)
+            expected = len(prompt) + rng.choice([0, out])
+            priority = rng.choice([0.0, 0.0, 3.0])
+            salt = rng.choice(["", "", "x"])
+            alive.append(sim.ask(prompt, out, expected=expected, priority=priority, salt=salt))
+        alive = [r for r in alive if r not in sim.finished]
+        if alive and rng.random() < 0.04:
+            sim.scheduler.remove(alive.pop(rng.randrange(len(alive))), sim.now)
+        if sim.scheduler.running or sim.scheduler.waiting:
+            assert sim.step()
+    sim.run()
+    assert sim.tree.held_pages == 0
+    assert all(r in sim.finished for r in alive)
