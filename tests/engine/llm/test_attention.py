@@ -1,0 +1,154 @@
+"""The CPU back end against attention written out row by row, on layouts of random traffic."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from plait.cache.node import Node
+from plait.engine.llm.attention.calls import CallPlanner, TailCall, WideCall
+from plait.engine.llm.attention.cpu import CpuAttention, merge
+from plait.engine.llm.attention.partial import attend_part, attend_plainly
+from plait.engine.llm.attention.plan import Layout
+from plait.engine.llm.pool import KVShape, Pool
+
+from .test_scheduler import PAGE, Sim
+
+HEADS, KV_HEADS, SIZE = 4, 2, 16
+PAGES = 400
+
+
+def layouts() -> list[Layout]:
+    """Steps of prefill over shared prefixes, chunks, and ragged and even decodes."""
+    rng = random.Random(5)
+    sim = Sim(pages=PAGES, batch_tokens=300, running=16)
+    head = [rng.randrange(9) for _ in range(150)]
+    for i in range(5):
+        sim.ask([*head, *[10 + i] * 6], out=4)
+    sim.run()
+    for i in range(6):
+        sim.ask([20 + i] * rng.randrange(1, 90), out=5)
+    sim.ask(head[:80] + [3] * 250, out=3)
+    sim.ask(head, out=9)
+    sim.run()
+    return sim.layouts
+
+
+def own_slots(layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    slots: list[int] = []
+    positions: list[int] = []
+    for span in layout.spans:
+        chunk = span.chunk
+        positions += range(chunk.start, chunk.end)
+        # What a row writes is the newest slot it reads.
+    for row, position in enumerate(positions):
+        slots.append(slots_of(layout, row, position)[-1])
+    return torch.tensor(slots), torch.tensor(positions)
+
+
+def slots_of(layout: Layout, row: int, position: int) -> list[int]:
+    found: dict[int, int] = {}
+    for item in layout.items:
+        if item.row <= row < item.row + item.rows:
+            slots = [s for a, n in item.runs for s in range(a, a + n)]
+            found |= {item.position + i: slot for i, slot in enumerate(slots)}
+    return [found[p] for p in range(position + 1)]
+
+
+def written_out(
+    layout: Layout,
+    pool: Pool,
+    query: torch.Tensor,
+    positions: torch.Tensor,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    rows = []
+    for row, position in enumerate(positions.tolist()):
+        slots = torch.tensor(slots_of(layout, row, position))
+        if window is not None:
+            slots = slots[-window:]
+        keys = pool.keys[0][slots].repeat_interleave(HEADS // KV_HEADS, 1)
+        values = pool.values[0][slots].repeat_interleave(HEADS // KV_HEADS, 1)
+        scores = torch.einsum("hd,thd->ht", query[row], keys) * scale
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        if sinks is not None:
+            scores = torch.cat([scores, sinks[:, None]], 1)
+        weights = torch.softmax(scores, -1)[:, : len(slots)]
+        rows.append(torch.einsum("ht,thd->hd", weights, values))
+    return torch.stack(rows)
+
+
+LAYOUTS = layouts()
+
+
+@pytest.mark.parametrize("window", [None, 5, 40])
+@pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
+def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
+    torch.manual_seed(1)
+    pool = Pool([KVShape(KV_HEADS, SIZE, SIZE)], PAGES, PAGE, torch.device("cpu"), torch.float32)
+    pool.keys[0].normal_()
+    pool.values[0].normal_()
+    softcap = 2.0 if extra == "softcap" else None
+    sinks = torch.randn(HEADS) if extra == "sinks" else None
+    for layout in LAYOUTS:
+        slots, positions = own_slots(layout)
+        query = torch.randn(layout.rows, HEADS, SIZE)
+        key, value = torch.randn(2, layout.rows, KV_HEADS, SIZE)
+        step = CpuAttention(pool, layout, slots, positions)
+        out = step.attend(
+            0, query, key, value, scale=0.3, window=window, softcap=softcap, sinks=sinks
+        )
+        wanted = written_out(layout, pool, query, positions, 0.3, window, softcap, sinks)
+        assert torch.allclose(out, wanted, atol=2e-5)
+
+
+def test_the_layouts_meet_every_kind_of_call() -> None:
+    kinds: set[str] = set()
+    for layout in LAYOUTS:
+        _, positions = own_slots(layout)
+        for call in CallPlanner(layout, positions, None, PAGES * PAGE).plan(wide=True)[0]:
+            kinds.add(type(call).__name__)
+            if isinstance(call, TailCall):
+                kinds.add(f"tail {len(call.rows) > 1} {call.mask is not None}")
+            if isinstance(call, WideCall):
+                kinds.add(f"wide past {call.past is not None and call.past > 0}")
+    assert kinds >= {"PartCall", "TailCall", "WideCall", "tail True True", "wide past True"}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_flash_operator_is_what_we_think(causal: bool) -> None:
+    torch.manual_seed(2)
+    query = torch.randn(2, 4, 6, 8)
+    key, value = torch.randn(2, 2, 2, 6, 8)
+    mask = None if causal else torch.randn(2, 1, 1, 6)
+    fast = attend_part(query, key, value, scale=0.4, causal=causal, mask=mask)
+    plain = attend_plainly(query, key, value, scale=0.4, causal=causal, mask=mask)
+    for a, b in zip(fast, plain, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_merging_parts_is_attention_over_all() -> None:
+    torch.manual_seed(3)
+    query = torch.randn(1, 2, 3, 8)
+    key, value = torch.randn(2, 1, 2, 10, 8)
+    whole, _ = attend_plainly(query, key, value, scale=0.5)
+    parts = [
+        attend_plainly(query, key[:, :, a:b], value[:, :, a:b], scale=0.5)
+        for a, b in ((0, 4), (4, 9), (9, 10))
+    ]
+    outs = torch.stack([out[0].transpose(0, 1) for out, _ in parts])
+    lses = torch.stack([lse[0].transpose(0, 1) for _, lse in parts])
+    assert torch.allclose(merge(outs, lses), whole[0].transpose(0, 1), atol=1e-6)
+
+
+def test_node_runs_follow_its_pages() -> None:
+    node = Node(0, None, tuple(range(12)), [3, 4, 9])
+    assert node.runs() == [(3, 2), (9, 1)]
+    assert node.cut(2, 4) == [9]
+    assert node.runs() == [(3, 2)]
