@@ -53,7 +53,7 @@ def check(
 
 
 def problems_of(target: Any, models: Collection[str] | None = None) -> tuple[Problem, ...]:
-    """Compile whatever is given (a workflow, decorated or not, or an operator) and return all
+    """Compile whatever is given (a decorated workflow, a compiled one, an operator) and return all
     problems of compiling and checking it instead of raising."""
     found: list[Problem] = []
     queue, seen = [target], set[int]()

@@ -9,7 +9,7 @@ from html import escape
 
 from .layout import Layout, Point, Size, layered
 from .nodes import Workflow
-from .picture import Box, Line, Picture, picture
+from .picture import Box, Picture, picture
 
 MARGIN = 20.0
 PAD = 16.0
@@ -91,8 +91,7 @@ def _draw(frame: _Frame, left: float, top: float) -> Iterator[str]:
         yield from _edge(frame.layout.routes[line.source, line.target])
     for box in frame.picture.boxes:
         yield from _box(box, frame.layout.places[box.id], frame)
-    for line in frame.picture.lines:
-        yield from _label(line, frame.layout.routes[line.source, line.target])
+    yield from _labels(frame)
     yield "</g>"
 
 
@@ -112,17 +111,24 @@ def _edge(points: Sequence[Point]) -> Iterator[str]:
     yield f'<path class="tip" d="{tip}"/>'
 
 
-def _label(line: Line, points: Sequence[Point]) -> Iterator[str]:
-    if line.label:
-        (ax, ay), (bx, by) = points[-3], points[-2]
+def _labels(frame: _Frame) -> Iterator[str]:
+    """Texts on lines, in the last gap before the target; one that would hide another moves up."""
+    taken: list[tuple[float, float, float]] = []
+    for line in frame.picture.lines:
+        if not line.label:
+            continue
+        (ax, ay), (bx, by) = frame.layout.routes[line.source, line.target][-3:-1]
         x, y = ax * 0.4 + bx * 0.6, ay * 0.45 + by * 0.55 + 4
         shown = _cut(line.label, LABEL_CHARS)
-        wide, text = _width(shown, 11) + 4, _text(shown)
+        wide = _width(shown, 11) + 4
+        while any(abs(x - ox) < (wide + o) / 2 and abs(y - oy) < 14 for ox, oy, o in taken):
+            y -= 14
+        taken.append((x, y, wide))
         yield (
             f'<rect class="plate" x="{x - wide / 2:.1f}" y="{y - 11:.1f}" width="{wide:.1f}" '
-            f'height="15" rx="3"/>'
+            f'height="15" rx="3"/><text class="label" x="{x:.1f}" y="{y:.1f}" '
+            f'text-anchor="middle">{_text(shown)}</text>'
         )
-        yield f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{text}</text>'
 
 
 def _box(box: Box, place: Point, frame: _Frame) -> Iterator[str]:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import combinations
 from typing import Any
 from xml.etree import ElementTree
 
@@ -74,6 +75,18 @@ def test_the_svg_is_well_formed_and_holds_every_box_of_every_body() -> None:
     labels = {e.text for e in root.iter(f"{space}text") if e.get("class") == "label"}
     assert labels >= {"if", "yes", "no", "each .names", "start", ".year"}
     assert "prefers-color-scheme:dark" in svg(desk.workflow)
+
+
+def test_labels_do_not_hide_each_other() -> None:
+    root = ElementTree.fromstring(svg(desk.workflow))
+    space = "{http://www.w3.org/2000/svg}"
+    for group in root.iter(f"{space}g"):  # coordinates are those of the group
+        plates = [
+            [float(e.get(name, "")) for name in ("x", "y", "width", "height")]
+            for e in group.findall(f"{space}rect") if e.get("class") == "plate"
+        ]  # fmt: skip
+        for (ax, ay, aw, ah), (bx, by, bw, bh) in combinations(plates, 2):
+            assert ax + aw <= bx + 1 or bx + bw <= ax + 1 or ay + ah <= by + 1 or by + bh <= ay + 1
 
 
 NASTY = 'a"b<script>alert(1)</script>&\x07{{x}}]|`#;--> 日本'
