@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...cache.radix import RadixTree
 from ...dag.errors import EngineError, PromptError
 from ...dag.sampling import Sampling
 from ..generation import Generation, Usage
+from .calibrate import measure, read_costs
 from .chat import Encoder, Prompt
 from .costs import Costs
 from .counters import Counters
@@ -88,7 +90,9 @@ class LLM:
         page_bytes = bytes_per_token(loaded.layers, loaded.dtype) * page_size
         host_pages = parse_bytes(host_memory) // page_bytes
         pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
-        self.costs = Costs(kv_bytes=pool.bytes_per_token)
+        self._loaded = loaded
+        self.memory_bytes = loaded.weight_bytes + (pages + host_pages) * page_bytes
+        self.costs = read_costs(loaded) or Costs(kv_bytes=pool.bytes_per_token, load=loaded.seconds)
         host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
         self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
@@ -165,6 +169,26 @@ class LLM:
         except asyncio.CancelledError:
             self._thread.post(lambda: self._abort(call))
             raise
+
+    def calibrate(self) -> Costs:
+        """Measure costs on this device, a few seconds, and keep them on disk. Blocks.
+
+        Costs measured before are read when the engine is built; nothing is measured unasked.
+        """
+        done: queue.Queue[Costs | Exception] = queue.Queue()
+
+        def run() -> None:
+            try:
+                done.put(measure(self._loaded))
+            except Exception as error:
+                done.put(error)
+
+        self._thread.post(run, lambda: done.put(EngineError("the engine was closed")))
+        result = done.get()
+        if isinstance(result, Exception):
+            raise result
+        self.costs = result
+        return result
 
     def counters(self) -> Counters:
         """A snapshot of what was done so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,14 @@ class LoadedModel:
     body_parameters: int
     """Parameters that every row is multiplied with."""
     head_parameters: int
+    weight_bytes: int
+    seconds: float
+    """How long loading took."""
 
 
 def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
     """Load from a directory or a Hugging Face id. ModelError says what is wrong in one sentence."""
+    began = time.perf_counter()
     name = str(path)
     place = choose_device(device)
     config = _config(path)
@@ -50,9 +55,11 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
     seen, logits = _probe(forward.FamilyForward(model), text, place, name)
     body, head = _parameters(model)
     end_tokens = _end_tokens(model, config)
+    weight_bytes = sum(p.nbytes for p in model.parameters())
+    run = _fast_forward(model, text, seen, logits)
     return LoadedModel(
         name=name,
-        forward=_fast_forward(model, text, seen, logits),
+        forward=run,
         tokenizer=tokenizer,
         layers=tuple(layer.shape for layer in seen),
         heads=int(text.num_attention_heads),
@@ -63,7 +70,22 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
         dtype=kind,
         body_parameters=body,
         head_parameters=head,
+        weight_bytes=weight_bytes,
+        seconds=time.perf_counter() - began,
     )
+
+
+def estimate_bytes(path: str | Path, dtype: str = "auto", device: str = "auto") -> int:
+    """Bytes the weights of a model will take, by the size of its files; 0 when unknown."""
+    files = list(Path(path).glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in files)
+    if not files:
+        return 0
+    config = _config(path)
+    kind = choose_dtype(dtype, config, choose_device(device))
+    own = getattr(config, "dtype", None)
+    stored = own.itemsize if isinstance(own, torch.dtype) else kind.itemsize
+    return size * kind.itemsize // stored
 
 
 def choose_device(device: str) -> torch.device:

@@ -1,0 +1,189 @@
+"""Several models under one memory limit: loaded when asked for, unloaded when others need room.
+
+A model with users is never unloaded. Among idle ones the least valuable goes: the one whose
+loading cost, spread over the time it has not been used, is smallest. Aliases of one directory
+share one engine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from ...dag.errors import EngineError, ModelError, list_names
+
+
+class Engine(Protocol):
+    """What the shelf needs of an engine."""
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfCosts:
+    """What moving one model in and out took, for the cost model."""
+
+    loads: int
+    load_seconds: float
+    unloads: int
+    unload_seconds: float
+
+
+@dataclass(slots=True)
+class _Place(Generic[E]):
+    """One model's place: loaded or not."""
+
+    path: Path
+    need: int
+    """Bytes it needs: an estimate until it was loaded once."""
+    engine: E | None = None
+    users: int = 0
+    last_used: float = 0.0
+    loading: bool = False
+    loads: list[float] = field(default_factory=list)
+    unloads: list[float] = field(default_factory=list)
+
+
+class Shelf(Generic[E]):
+    """Engines by alias. `borrow` blocks while a model loads, so call it from a thread."""
+
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        build: Callable[[Path], E],
+        limit: int | None = None,
+        estimate: Callable[[Path], int] = lambda path: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._build = build
+        self._limit = limit
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._closed = False
+        places = {path.resolve(): _Place[E](path, estimate(path)) for path in paths.values()}
+        self._places = {alias: places[path.resolve()] for alias, path in paths.items()}
+
+    @contextmanager
+    def borrow(self, alias: str) -> Iterator[E]:
+        """The alias's engine, kept loaded while it is borrowed."""
+        engine = self.take(alias)
+        try:
+            yield engine
+        finally:
+            self.give(alias)
+
+    def take(self, alias: str) -> E:
+        """Borrow without a `with`: every `take` needs a `give`."""
+        place = self._places.get(alias)
+        if place is None:
+            known = list_names(list(self._places))
+            raise ModelError(f"no model is given for alias {alias!r}: known are {known}")
+        with self._changed:
+            place.users += 1
+            try:
+                while place.engine is None:
+                    self._load_or_wait(place)
+            except BaseException:
+                place.users -= 1
+                raise
+            return place.engine
+
+    def give(self, alias: str) -> None:
+        """Give a borrowed engine back."""
+        with self._changed:
+            place = self._places[alias]
+            place.users -= 1
+            place.last_used = self._clock()
+            self._changed.notify_all()
+
+    def costs(self) -> dict[str, ShelfCosts]:
+        """Measured load and unload times by alias; means over all loads."""
+        return {
+            alias: ShelfCosts(len(p.loads), _mean(p.loads), len(p.unloads), _mean(p.unloads))
+            for alias, p in self._places.items()
+        }
+
+    @property
+    def loaded(self) -> dict[str, E]:
+        """Engines that are loaded now."""
+        return {alias: p.engine for alias, p in self._places.items() if p.engine is not None}
+
+    def close(self) -> None:
+        """Unload everything, whoever uses it."""
+        with self._changed:
+            self._closed = True
+            for place in self._distinct():
+                self._unload(place)
+            self._changed.notify_all()
+
+    # ---- inside, with the lock held --------------------------------------------------------
+
+    def _load_or_wait(self, place: _Place[E]) -> None:
+        if self._closed:
+            raise EngineError("the engine was closed")
+        if self._limit is not None and place.need > self._limit:
+            raise ModelError(
+                f"model {str(place.path)!r} needs {place.need} bytes, and the limit for all "
+                f"models is {self._limit}"
+            )
+        if place.loading or not self._make_room(place):
+            self._changed.wait()
+            return
+        place.loading = True
+        self._changed.release()
+        try:
+            began = self._clock()
+            engine = self._build(place.path)
+            seconds = self._clock() - began
+        finally:
+            self._changed.acquire()
+            place.loading = False
+            self._changed.notify_all()
+        place.loads.append(seconds)
+        place.engine, place.need, place.last_used = engine, engine.memory_bytes, self._clock()
+        if self._closed:
+            self._unload(place)
+
+    def _make_room(self, place: _Place[E]) -> bool:
+        """Unload idle models until this one fits; False when it has to wait."""
+        if self._limit is None:
+            return True
+        while self._in_use() + place.need > self._limit:
+            idle = [p for p in self._distinct() if p.engine is not None and not p.users]
+            if not idle:
+                return False
+            self._unload(min(idle, key=self._worth))
+        return True
+
+    def _in_use(self) -> int:
+        return sum(p.need for p in self._distinct() if p.engine is not None or p.loading)
+
+    def _worth(self, place: _Place[E]) -> float:
+        idle = max(self._clock() - place.last_used, 1e-3)
+        return _mean(place.loads) / idle
+
+    def _unload(self, place: _Place[E]) -> None:
+        if place.engine is None:
+            return
+        began = self._clock()
+        place.engine.close()
+        place.engine = None
+        place.unloads.append(self._clock() - began)
+
+    def _distinct(self) -> list[_Place[E]]:
+        return list({id(p): p for p in self._places.values()}.values())
+
+
+def _mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else 0.0

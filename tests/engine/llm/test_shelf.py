@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from plait.dag.errors import EngineError, ModelError
+from plait.engine.llm.shelf import Shelf
+
+
+class Fake:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.closed = False
+        self.memory_bytes = 40
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shelf(limit: int | None = 100, **seconds: float) -> tuple[Shelf[Fake], Clock]:
+    clock = Clock()
+    paths = {alias: Path(f"/models/{alias}") for alias in ("a", "b", "c")}
+
+    def build(path: Path) -> Fake:
+        clock.now += seconds.get(path.name, 1.0)
+        return Fake(path)
+
+    paths["also a"] = Path("/models/../models/a")
+    return Shelf(paths, build, limit, lambda path: 40, clock), clock
+
+
+def test_aliases_of_one_path_share_an_engine() -> None:
+    models, _ = shelf()
+    with models.borrow("a") as one, models.borrow("also a") as other:
+        assert one is other
+    assert models.costs()["a"].loads == 1
+
+
+def test_the_least_valuable_idle_model_goes() -> None:
+    models, clock = shelf(a=50.0, b=1.0)
+    with models.borrow("a") as a:
+        pass
+    with models.borrow("b") as b:
+        pass
+    clock.now += 10
+    with models.borrow("c"):
+        assert b.closed and not a.closed, "b was used later, but is far cheaper to load again"
+    assert models.costs()["b"].unloads == 1
+
+
+def test_a_model_in_use_is_never_unloaded() -> None:
+    models, _ = shelf()
+    a, b = models.take("a"), models.take("b")
+    got: list[Fake] = []
+    thread = threading.Thread(target=lambda: got.append(models.take("c")))
+    thread.start()
+    thread.join(0.05)
+    assert not got and not a.closed and not b.closed
+    models.give("b")
+    thread.join(5)
+    assert got and b.closed and not a.closed
+
+
+def test_a_model_beyond_the_limit_is_refused() -> None:
+    models, _ = shelf(limit=30)
+    with pytest.raises(ModelError, match="limit"):
+        models.take("a")
+    with pytest.raises(ModelError, match="alias"):
+        models.take("z")
+
+
+def test_closing_unloads_all() -> None:
+    models, _ = shelf(limit=None)
+    with models.borrow("a") as a, models.borrow("b") as b:
+        models.close()
+    assert a.closed and b.closed
+    with pytest.raises(EngineError):
+        models.take("a")
