@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -21,14 +22,14 @@ from .engine import Engine
 from .executor import DEFAULT_WINDOW, Executor, Options
 from .results import Id, Results, reorder
 from .rows import Rows
-from .run import Stats
+from .run import Row, Stats
 from .rundir import RunDir, write_text
 from .trace import trace_json
 
 TICK = 0.25
 """Seconds between snapshots for the progress display; every second one also syncs to disk."""
 Reason = Literal["interrupted", "max_errors", "output"]
-"""Why no further rows were admitted: a signal, too many failed rows, nobody reads the output."""
+"""Why no further rows were admitted: a signal, too many failed rows, results cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Batch:
         self.before = before
         """Status of the rows that an earlier start has finished."""
         self.stopped: Reason | None = None
+        self.write_error: str | None = None
+        """Why results could not be written any more."""
         self._results = results
         self._executor = Executor(
             workflow, engine.backend, Options(settings.max_rows, settings.seed)
@@ -145,13 +148,17 @@ class Batch:
             self.finish()
 
     async def _drain(self) -> None:
-        async for row in self._executor.run(self.rows.items(without=self.before)):
-            try:
-                self._results.write(row)
-            except BrokenPipeError:
-                self.stop("output")
-            if row.error is not None and self.stats.rows_failed > self._allowed:
-                self.stop("max_errors")
+        running = self._executor.run(self.rows.items(without=self.before))
+        async with aclosing(cast("AsyncGenerator[Row, None]", running)) as rows:
+            async for row in rows:
+                try:
+                    self._results.write(row)
+                except OSError as error:
+                    self.write_error = error.strerror or str(error)
+                    self.stop("output")
+                    return
+                if row.error is not None and self.stats.rows_failed > self._allowed:
+                    self.stop("max_errors")
 
     async def _tick(self, tick: Callable[[], None]) -> None:
         odd = False
@@ -163,8 +170,13 @@ class Batch:
                 await asyncio.to_thread(self._results.sync)
 
     def finish(self) -> None:
-        """Put everything on disk: results, counters, timeline."""
-        self._results.close()
+        """Put everything on disk: results, counters, timeline; what of it the disk still takes."""
+        with suppress(OSError) if self.write_error else nullcontext():
+            self._results.close()
+        with suppress(OSError) if self.write_error else nullcontext():
+            self._note()
+
+    def _note(self) -> None:
         if self.settings.keep_order and self.settings.output is None:
             reorder(self.run.out, {id: i for i, id in enumerate(self.rows.lines)})
         session = self.config["sessions"][-1]

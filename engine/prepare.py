@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..dag.errors import ConfigError, WorkflowError
 from ..dag.nodes import Workflow
 from .batch import Batch, Settings, now, write_plan
 from .loading import Loaded, load
-from .results import Copy, Id, OrderedCopy, Results, mend, read_results
+from .results import Copy, Id, OrderedCopy, Results, Sink, mend, read_results
 from .rows import Rows, open_rows
 from .rundir import RunDir, latest, new_directory
 
@@ -44,7 +44,7 @@ def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = Fals
             config = {"asked": asked(settings), "identity": identity, "sessions": []}
         engine = settings.engine()
         run.path.mkdir(parents=True, exist_ok=True)
-        spool.keep()
+        rows = spool.keep(rows)
     return begin(settings, workflow, rows, run, config, engine)
 
 
@@ -209,10 +209,12 @@ class _Spool:
                 self.path.unlink()
                 raise
 
-    def keep(self) -> None:
+    def keep(self, rows: Rows) -> Rows:
         """Move what was read into the run's directory, which is there by now."""
-        if self._temporary is not None:
-            shutil.copyfile(self._temporary, self._kept)
+        if self._temporary is None:
+            return rows
+        shutil.copyfile(self._temporary, self._kept)
+        return rows.moved(self._kept)
 
     def __enter__(self) -> _Spool:
         return self
@@ -255,7 +257,7 @@ def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
     return copy
 
 
-def _open(output: str) -> BinaryIO:
+def _open(output: str) -> Sink:
     if output == "-":
-        return os.fdopen(os.dup(1), "wb")
-    return Path(output).open("wb")
+        return os.fdopen(os.dup(1), "wb", buffering=0)
+    return Path(output).open("wb", buffering=0)

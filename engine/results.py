@@ -10,12 +10,20 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..dag.errors import InputError
 from .run import Row
 
 Id = str | int
+
+
+class Sink(Protocol):
+    """An unbuffered file to write to."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def close(self) -> None: ...
 
 
 class Found(NamedTuple):
@@ -75,16 +83,11 @@ class Results:
 
     def write(self, row: Row) -> None:
         line = encode(row)
-        self._write_all(line)
+        _write(self._file, line)
         self._dirty = True
         if self._copy is not None:
             self._copy.add(row.index, self._end, line)
         self._end += len(line)
-
-    def _write_all(self, line: bytes) -> None:
-        rest = memoryview(line)
-        while rest:
-            rest = rest[self._file.write(rest) or 0 :]
 
     def sync(self) -> None:
         """Put on disk what is written so far. Another thread may call it."""
@@ -94,22 +97,32 @@ class Results:
 
     def close(self) -> None:
         if not self._file.closed:
-            self.sync()
-            self._file.close()
-            if self._copy is not None:
-                self._copy.close()
+            try:
+                self.sync()
+                if self._copy is not None:
+                    self._copy.close()
+            finally:
+                self._file.close()
+
+
+def _write(file: Sink, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 class Copy:
-    """The same lines in a file of the user's, or on standard output, as they come."""
+    """The same lines in a file of the user's, or on standard output, as they come.
 
-    def __init__(self, file: BinaryIO) -> None:
+    The file is unbuffered, so that nothing is left in it to write when a write has failed.
+    """
+
+    def __init__(self, file: Sink) -> None:
         self._file = file
 
     def add(self, index: int, offset: int, line: bytes) -> None:
         """Take the line of row `index`, which stands at `offset` in the record."""
-        self._file.write(line)
-        self._file.flush()
+        _write(self._file, line)
 
     def close(self) -> None:
         self._file.close()
@@ -121,7 +134,7 @@ class OrderedCopy(Copy):
     Lines that came early are not kept in memory but read from the record when it is their turn.
     """
 
-    def __init__(self, file: BinaryIO, record: Path) -> None:
+    def __init__(self, file: Sink, record: Path) -> None:
         super().__init__(file)
         self._record = record
         self._early: dict[int, tuple[int, int]] = {}
@@ -131,19 +144,18 @@ class OrderedCopy(Copy):
         if index != self._next:
             self._early[index] = (offset, len(line))
             return
-        self._file.write(line)
+        _write(self._file, line)
         self._next += 1
         if self._early:
             with self._record.open("rb") as record:
                 while self._next in self._early:
                     self._take(record, self._next)
                     self._next += 1
-        self._file.flush()
 
     def _take(self, record: BinaryIO, index: int) -> None:
         offset, size = self._early.pop(index)
         record.seek(offset)
-        self._file.write(record.read(size))
+        _write(self._file, record.read(size))
 
     def close(self) -> None:
         """Write what is left, with gaps where rows are missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def moved(self, path: Path) -> Rows:
+        """The same rows, in a file that now lies elsewhere."""
+        self.reader.path = path
+        return replace(self, path=path)
 
     def items(self, without: Container[Id] = ()) -> Iterator[Item]:
         """The rows in order, without those whose ids are named."""
@@ -136,6 +141,8 @@ def _pass(reader: Reader, name: str, inputs: tuple[Input, ...], limit: int | Non
         if len(bad) == index < PROBE:  # nothing could be read so far
             if isinstance(line.row, InputError):
                 bad.append(line)
+                if index == 0 and header is None and "not JSON:" in str(line.row):
+                    _refuse_array(reader.path, name)
             elif header is None:
                 _check_columns(list(line.row), f"{name}:{line.number}: ", inputs)
         id = _identity(line, index)
@@ -184,10 +191,15 @@ def _check_columns(have: list[str], where: str, inputs: tuple[Input, ...]) -> No
 
 def _not_rows(reader: Reader, name: str, first: Line, jsonl: bool) -> InputError:
     """Nothing in the file could be read: say what it is rather than what one line is."""
-    with reader.path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if jsonl and start.startswith(b"["):
-        hint = f"write one object per line, for example with: jq -c '.[]' {name}"
-        return InputError(f"{name} is a JSON array, not JSONL: {hint}")
+    if jsonl:
+        _refuse_array(reader.path, name)
     hint = "write one JSON object per line" if jsonl else "see that it is CSV in UTF-8"
     return InputError(f"{first.row} (no row of the file can be read: {hint})")
+
+
+def _refuse_array(path: Path, name: str) -> None:
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"["):
+        hint = f"write one object per line, for example with: jq -c '.[]' {name}"
+        raise InputError(f"{name} is a JSON array, not JSONL: {hint}")

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import FrameType
 from typing import Any
 
@@ -43,7 +44,8 @@ async def _execute(
 
 
 def _end(batch: Batch, as_json: bool, quiet: bool) -> int:
-    write_report(batch.run)
+    with suppress(OSError) if batch.write_error else nullcontext():
+        write_report(batch.run)
     if as_json:
         print_json(summary_json(batch))
     elif not quiet or not batch.complete:

@@ -78,6 +78,8 @@ def _next(batch: Batch) -> Iterator[str]:
     if batch.stopped == "max_errors" and not batch.complete:
         allowed = batch.settings.max_errors
         yield f"stopped: {batch.stats.rows_failed} rows failed, more than --max-errors {allowed}"
+    elif batch.write_error:
+        yield f"stopped: results cannot be written: {batch.write_error}"
     elif batch.stopped and not batch.complete:
         yield "interrupted"
     if not batch.complete:
