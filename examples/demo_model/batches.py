@@ -21,7 +21,7 @@ Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Token ids and labels (-100 where nothing is learned), both (rows, length)."""
 Row = tuple[list[int], list[bool]]
 
-SHARES = {"solve": 25, "plan": 20, "agent": 25, "check": 12, "extract": 9, "sql": 9}
+SHARES = {"solve": 14, "plan": 15, "agent": 28, "check": 8, "extract": 17, "sql": 18}
 """Of each hundred items, how many are of a role."""
 POOL = 512
 LONG = 1024

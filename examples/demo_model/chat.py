@@ -16,6 +16,7 @@ from .tasks import Item, Message
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 PIECES = r"[0-9]| ?\p{L}+(?: (?=[0-9]))?| ?[^\s\p{L}0-9]+(?: (?=[0-9]))?|\s+"
+SPACE = "\u0120"  # how byte-level BPE writes one
 MAX_LENGTH = 2048
 
 TEMPLATE = """
@@ -70,8 +71,14 @@ def segments(item: Item) -> list[tuple[str, bool]]:
     return pieces
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE vocabulary and wrap it as a transformers tokenizer."""
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, bare_words: Iterable[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE vocabulary and wrap it as a transformers tokenizer.
+
+    Those `bare_words` that are a token after a space become one without it too, as JSON and SQL
+    quote them: what is one token in the text and three in the answer is hard to copy.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -87,6 +94,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    for word in bare_words:
+        if bpe.token_to_id(f"{SPACE}{word}") is not None:
+            bpe = add_word(bpe, word)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token=END,
@@ -95,6 +105,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         clean_up_tokenization_spaces=False,
         chat_template=TEMPLATE.strip(),
     )
+
+
+def add_word(bpe: Tokenizer, word: str) -> Tokenizer:
+    """Make a word one token by merging its pieces, after all merges there are."""
+    pieces = bpe.encode(word).tokens
+    state = json.loads(bpe.to_str())
+    vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
+    while len(pieces) > 1:
+        pieces[:2], pair = [pieces[0] + pieces[1]], pieces[:2]
+        merges.append(pair)
+        vocabulary.setdefault(pieces[0], len(vocabulary))
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, item: Item) -> tuple[list[int], list[bool]]:

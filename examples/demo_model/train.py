@@ -9,9 +9,11 @@ checkpoint with `--resume`, and with new items.
 
 import argparse
 import itertools
+import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo_model.batches import in_background
-from demo_model.chat import END, MAX_LENGTH, START, segments, train_tokenizer
+from demo_model.chat import END, MAX_LENGTH, SPACE, START, segments, train_tokenizer
 from demo_model.muon import Muon
 from demo_model.tasks import ROLES, make_items
 
@@ -53,13 +55,20 @@ class Options:
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """A vocabulary learned from items of every role."""
-    items = (
+    """A vocabulary learned from items of every role, and the words that answers quote."""
+    items = [
         item for role in ROLES for item in itertools.islice(make_items(role, "train", seed), 2500)
-    )
+    ]
     texts = ("".join(text for text, _ in segments(item)) for item in items)
     plain = (text.replace(START, "").replace(END, "") for text in texts)
-    return train_tokenizer(plain, VOCAB_SIZE)
+    quoted = Counter(
+        word
+        for item in items
+        if item.role in ("extract", "sql")
+        for word in re.findall(r"(?<=['\"(])[A-Za-z]{3,}", item.target)
+    )
+    bare = sorted(word for word, count in quoted.items() if count >= 8)
+    return train_tokenizer(plain, VOCAB_SIZE, bare)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -170,11 +179,37 @@ class Trainer:
 
     def load(self) -> None:
         state = torch.load(self.options.checkpoint, map_location=self.options.device)
+        self.grow(state)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.adam.load_state_dict(state["adam"])
         self.muon.buffers = dict(zip(self.muon.buffers, state["muon"], strict=True))
         self.steps, self.tokens, self.spent = state["count"]
+
+    def grow(self, state: dict[str, Any]) -> None:
+        """Give a checkpoint of a smaller vocabulary rows for the words that were added since.
+
+        A new row starts as the same word after a space, moved by what tells such pairs apart.
+        """
+        ids = self.tokenizer.get_vocab()
+        old = len(state["model"]["lm_head.weight"])
+        words = sorted((i, word) for word, i in ids.items() if i >= old)
+        if not words:
+            return
+        twins = [ids.get(f"{SPACE}{word}", i % old) for i, word in words]
+        pairs = [
+            (i, ids[f"{SPACE}{w}"]) for w, i in ids.items() if f"{SPACE}{w}" in ids and i < old
+        ]
+        bare, spaced = (list(side) for side in zip(*pairs, strict=True))
+        for weights in (state["model"], state["average"]):
+            for name in ("model.embed_tokens.weight", "lm_head.weight"):
+                rows = weights[name]
+                shift = (rows[bare] - rows[spaced]).mean(0)
+                weights[name] = torch.cat([rows, rows[twins] + shift])
+        for slots in state["adam"]["state"].values():
+            for name, slot in slots.items():
+                if slot.ndim == 2:
+                    slots[name] = torch.cat([slot, slot[twins]])
 
     def export(self) -> None:
         """Write the model directory: averaged weights in bfloat16, tokenizer, configurations."""
