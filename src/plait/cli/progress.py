@@ -95,6 +95,8 @@ class Progress:
     def parts(self) -> list[str]:
         """What there is to say, in the order of its weight, without the count of rows."""
         stats, speed = self.batch.stats, self.speed
+        if not (stats.rows_running or stats.rows_done):
+            return ["loading models"]
         speed.add(Snapshot.of(stats, time.perf_counter()))
         said = [f"{stats.rows_failed} failed"] if stats.rows_failed else []
         said.append(f"{stats.rows_running} running")
@@ -103,7 +105,8 @@ class Progress:
         said.append(f"{speed.per_second('calls'):,.0f} calls/s")
         left = speed.left((stats.rows_total or 0) - stats.rows_done)
         if left and not self.batch.stopped:
-            said.append(f"{spell(left[0])} to {spell(left[1])} left")
+            least, most = map(spell, left)
+            said.append(f"{least} left" if least == most else f"{least} to {most} left")
         return said
 
 
@@ -138,7 +141,7 @@ class LiveProgress(Progress):
             console=Console(stderr=True), auto_refresh=False, transient=True,
         )  # fmt: skip
         self._task = self._rich.add_task(
-            batch.workflow.name, total=len(batch.rows), said="starting"
+            batch.workflow.name, total=len(batch.rows), said="loading models"
         )
 
     def __enter__(self) -> Self:
