@@ -1,0 +1,254 @@
+"""Growing the template prefix tree, and counting what is shared in it.
+
+The tree grows from templates alone. Then every LLM node walks down its way once, carrying one
+number per row: the number of the prefix so far. At a slot it is combined with the number of the
+value there. Equal numbers are equal prefixes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from itertools import repeat
+from os.path import commonprefix
+
+from .errors import OutputError
+from .nodes import Arg, Lit, LLMCall, Map, Ref, Workflow
+from .numbering import Column, Numbered, Numbering
+from .prefixes import Group, Leaf, Prefixes, Vertex
+from .template import Slot, Template
+
+CHARS_PER_TOKEN = 4.0
+"""Used where no tokenizer has been asked."""
+ROLE_TOKENS = 4.0
+"""What a chat template adds around one message."""
+UNKNOWN_TOKENS = 64.0
+"""Taken for a value whose length nothing limits, such as a tool's result."""
+
+Measure = Callable[[str], float]
+"""Tokens of a text."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planted:
+    """An LLM node and the vertex its prompt ends in."""
+
+    leaf: Leaf
+    node: LLMCall
+    vertex: Vertex
+    workflow: Workflow
+    numbered: Numbered
+
+
+class Grower:
+    """Grows the tree, one prompt template at a time."""
+
+    def __init__(self, numbering: Numbering, measure: Measure | None = None) -> None:
+        self._numbering = numbering
+        self._lengths = Lengths(numbering, measure)
+        self._roots: dict[str, Vertex] = {}
+        self._count = 0
+        self._planted: list[Planted] = []
+
+    def add(self, workflow: Workflow, numbered: Numbered, part: int) -> None:
+        """Every LLM node of a workflow whose prompt is a template."""
+        for node in workflow.nodes.values():
+            if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
+                self._add_call(node, node.prompt, workflow, numbered, part)
+            body = numbered.bodies.get(node.id)
+            if body is not None and isinstance(node, Map):
+                self.add(node.body, body, part)
+
+    def grown(self, unknown: int) -> Prefixes:
+        """The tree with its numbers. `unknown` nodes could not be added."""
+        counts = Counts(self._numbering, self._lengths)
+        for planted in self._planted:
+            counts.walk(planted)
+        counts.fill()
+        groups = sorted((g for g in counts.groups if g.saved > 0), key=lambda g: -g.saved)
+        computed = sum(v.distinct * v.tokens for v in counts.vertices)
+        return Prefixes(
+            tuple(self._roots.values()), counts.asked, counts.merged, computed, unknown,
+            tuple(groups),
+        )  # fmt: skip
+
+    # -- templates -----------------------------------------------------------------------------
+
+    def _add_call(
+        self, node: LLMCall, template: Template, workflow: Workflow, numbered: Numbered, part: int
+    ) -> None:
+        root = self._roots.get(node.model)
+        if root is None:
+            root = self._roots[node.model] = self._vertex(node.model, "model", None)
+        vertex = root
+        for message in template.messages:
+            vertex = self._child(vertex, "role", message.role)
+            for piece in message.parts:
+                if isinstance(piece, Slot):
+                    vertex = self._child(vertex, "slot", piece)
+                elif piece:
+                    vertex = self._text(vertex, piece)
+        column = numbered.columns[node.id]
+        leaf = Leaf(part, node.id, len(column), len(set(column)))
+        vertex.calls.append(leaf)
+        self._planted.append(Planted(leaf, node, vertex, workflow, numbered))
+
+    def _child(self, parent: Vertex, kind: str, label: str | Slot) -> Vertex:
+        # Slots are one edge whatever fills them: values tell prefixes apart, names do not.
+        key = (kind, (label.path, label.conversion, label.spec) if kind == "slot" else label)  # type: ignore[union-attr]
+        child = parent.children.get(key)
+        if child is None:
+            child = parent.children[key] = self._vertex(label, kind, parent)
+        return child
+
+    def _text(self, parent: Vertex, text: str) -> Vertex:
+        """Go down along static text, splitting an edge where it parts from it."""
+        while text:
+            child = parent.children.get(("text", text[0]))
+            if child is None:
+                child = self._vertex(text, "text", parent)
+                parent.children["text", text[0]] = child
+                return child
+            label = str(child.label)
+            same = len(commonprefix([label, text]))
+            if same < len(label):
+                child = self._split(child, same)
+            parent, text = child, text[same:]
+        return parent
+
+    def _split(self, vertex: Vertex, at: int) -> Vertex:
+        label, parent = str(vertex.label), vertex.parent
+        assert parent is not None
+        upper = self._vertex(label[:at], "text", parent)
+        parent.children["text", label[0]] = upper
+        vertex.label, vertex.parent = label[at:], upper
+        upper.children["text", label[at]] = vertex
+        return upper
+
+    def _vertex(self, label: str | Slot, kind: str, parent: Vertex | None) -> Vertex:
+        self._count += 1
+        return Vertex(label, kind, parent, self._count)
+
+
+class Counts:
+    """What the nodes that walk down the tree leave at its vertices."""
+
+    def __init__(self, numbering: Numbering, lengths: Lengths) -> None:
+        self.vertices: list[Vertex] = []
+        self.asked = self.merged = 0.0
+        self.groups: list[Group] = []
+        self._numbering, self._lengths = numbering, lengths
+        self._ends: dict[Vertex, dict[int, float]] = {}
+        """Prefixes that end in a vertex, each with the tokens of its last edge."""
+        self._seen: set[int] = set()
+        """Calls counted already: equal ones of other nodes are the same."""
+
+    def walk(self, planted: Planted) -> None:
+        """Carry one node's rows down from the root."""
+        rows = planted.numbered.rows
+        firsts = self._first_rows(planted.numbered.columns[planted.node.id])
+        prefix = array("i", repeat(-1, rows))
+        bound = dict(planted.node.bound)
+        columns: list[Column] = []
+        saved = 0.0
+        for vertex in planted.vertex.path():
+            ends = self._ends.setdefault(vertex, {})
+            before = len(ends)
+            if isinstance(vertex.label, Slot):
+                length, values = self._slot(planted, vertex.label, bound)
+                prefix = self._numbering.combine(("prefix", vertex.number), (prefix, values), rows)
+                numbers = repeat(values) if isinstance(values, int) else values
+                ends.update((p, length(v)) for p, v in set(zip(prefix, numbers, strict=False)))
+                every = _total(length, values, range(rows))
+                once = _total(length, values, firsts)
+                columns.append(prefix)
+                fresh = sum(list(ends.values())[before:])
+                saved += once - fresh
+            else:
+                tokens = self._lengths.of_static(vertex)
+                ends.update(dict.fromkeys(prefix, tokens))
+                every, once = tokens * rows, tokens * len(firsts)
+                if columns:
+                    saved += once - tokens * (len(ends) - before)
+            self.asked += every
+            self.merged += once
+            vertex.tasks += len(firsts)
+        if columns:
+            self.groups.append(Group(planted.leaf.part, planted.node.id, tuple(columns), saved))
+
+    def fill(self) -> None:
+        """Write the counts into the tree."""
+        for vertex, ends in self._ends.items():
+            vertex.distinct = len(ends)
+            vertex.tokens = sum(ends.values()) / len(ends) if ends else 0.0
+            self.vertices.append(vertex)
+
+    def _first_rows(self, calls: Column) -> list[int]:
+        """One row for every call that no node before makes."""
+        found = []
+        for row, call in enumerate(calls):
+            if call not in self._seen:
+                self._seen.add(call)
+                found.append(row)
+        return found
+
+    def _slot(
+        self, planted: Planted, slot: Slot, bound: dict[str, Arg]
+    ) -> tuple[Callable[[int], float], Column | int]:
+        """How long a value is in this slot, and the values that fill it, by number."""
+        arg = bound.get(slot.name)
+        match arg:
+            case Ref(id):
+                values: Column | int = planted.numbered.columns[id]
+            case Lit(value):
+                values = self._numbering.value(value)
+            case _:
+                values = planted.numbered.columns[planted.node.id]
+        expected = self._lengths.expected(planted.workflow, arg)
+        return self._lengths.in_slot(slot, expected), values
+
+
+class Lengths:
+    """How many tokens texts take, as far as it can be known before running."""
+
+    def __init__(self, numbering: Numbering, measure: Measure | None) -> None:
+        self._values = numbering.values
+        self._measure = measure or (lambda text: len(text) / CHARS_PER_TOKEN)
+        self._known: dict[Hashable, float] = {}
+
+    def of_static(self, vertex: Vertex) -> float:
+        if vertex.kind == "text":
+            return self._measure(str(vertex.label))
+        return ROLE_TOKENS if vertex.kind == "role" else 0.0
+
+    def in_slot(self, slot: Slot, expected: float) -> Callable[[int], float]:
+        shape = (slot.path, slot.conversion, slot.spec)
+        known, values = self._known, self._values
+
+        def length(number: int) -> float:
+            if number not in values:
+                return expected
+            key = (number, shape)
+            if key not in known:
+                try:
+                    known[key] = self._measure(slot.render({slot.name: values[number]}))
+                except (OutputError, ValueError, TypeError):
+                    known[key] = expected  # the row will fail; its prompt is never made
+            return known[key]
+
+        return length
+
+    def expected(self, workflow: Workflow, arg: Arg | None) -> float:
+        """Tokens of a value that is not known yet."""
+        node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
+        return float(node.sampling.max_tokens) if isinstance(node, LLMCall) else UNKNOWN_TOKENS
+
+
+def _total(length: Callable[[int], float], values: Column | int, rows: Iterable[int]) -> float:
+    """Tokens of the values in these rows."""
+    if isinstance(values, int):
+        return length(values) * sum(1 for _ in rows)
+    counted = Counter(values) if isinstance(rows, range) else Counter(values[r] for r in rows)
+    return sum(length(number) * count for number, count in counted.items())

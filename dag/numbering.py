@@ -1,0 +1,266 @@
+"""Value numbering: a number for everything that is certain to have one value.
+
+Instances are not objects. A node of a workflow has one array with a number for every row, and two
+tasks with one number do the same work: same operator, same settings, arguments with the same
+numbers. Nodes are numbered in the order of the workflow, so arguments have their numbers first and
+one pass finds every level of equal work (the fixpoint), across rows, nodes and workflows.
+
+What depends on more than its arguments (sampling without a seed, tools that read or write, prompts
+made by running code) gets a fresh number for every row, and so does all that is made from it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any, TypeAlias, get_origin
+
+from .errors import OutputError
+from .keys import Unkeyed, type_key, value_key
+from .nodes import (
+    Arg,
+    Branch,
+    Const,
+    Fill,
+    Input,
+    Lit,
+    Map,
+    Node,
+    Project,
+    Rec,
+    Ref,
+    Seq,
+    Workflow,
+)
+from .repeatable import work_args, work_key
+from .template import Path, project
+from .types import field_type
+
+Column: TypeAlias = "array[int]"
+"""Numbers by row."""
+Row = Mapping[str, Any]
+
+_PLAIN = (dict, list, Any)
+_VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """The tasks of a workflow as numbers."""
+
+    rows: int
+    columns: Mapping[str, Column]
+    """Node id -> the number of its value in every row."""
+    bodies: Mapping[str, Numbered] = field(default_factory=dict)
+    """The bodies of maps whose lists are known: one row per item."""
+
+
+class Numbering:
+    """Gives out numbers; keep one for all that may share work."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Hashable, dict[Any, int]] = {}
+        self._texts: dict[str, int] = {}
+        self._next = 0
+        self.values: dict[int, Any] = {}
+        """Values that are known before running, by number."""
+
+    def __len__(self) -> int:
+        return self._next
+
+    def fresh(self) -> int:
+        """A number nothing else has."""
+        self._next += 1
+        return self._next - 1
+
+    def fresh_column(self, rows: int) -> Column:
+        start, self._next = self._next, self._next + rows
+        return array("i", range(start, start + rows))
+
+    def value(self, value: Any, tag: Hashable = None) -> int:
+        """The number of a known value; `tag` tells apart values that conversion will."""
+        if type(value) is str and tag is None:
+            number = self._texts.get(value)
+            if number is None:
+                number = self._texts[value] = self.fresh()
+                self.values[number] = value
+            return number
+        try:
+            key = value_key(value)
+        except Unkeyed:
+            return self.fresh()
+        table = self._tables.setdefault(("value", tag), {})
+        number = table.get(key)
+        if number is None:
+            number = table[key] = self.fresh()
+            self.values[number] = value
+        return number
+
+    def combine(self, signature: Hashable, columns: Iterable[Column | int], rows: int) -> Column:
+        """A number per row for work with this signature and these arguments."""
+        columns = list(columns)
+        if all(isinstance(c, int) for c in columns):
+            return array("i", repeat(self.combine_one(signature, tuple(columns)), rows))
+        table = self._tables.setdefault(signature, {})
+        out = array("i")
+        endless = (repeat(c) if isinstance(c, int) else c for c in columns)
+        for key in zip(*endless, strict=False):
+            number = table.get(key)
+            if number is None:
+                number = table[key] = self.fresh()
+            out.append(number)
+        return out
+
+    def combine_one(self, signature: Hashable, key: Hashable) -> int:
+        table = self._tables.setdefault(signature, {})
+        if key not in table:
+            table[key] = self.fresh()
+        return table[key]
+
+    # -- workflows -----------------------------------------------------------------------------
+
+    def read(self, inputs: tuple[Input, ...], rows: Iterable[Row | None]) -> dict[str, Column]:
+        """Numbers of the rows' columns. A row that cannot be read (None) shares nothing."""
+        columns = {i.id: array("i") for i in inputs}
+        known = [(i, columns[i.id].append) for i in inputs]
+        for row in rows:
+            for node, append in known:
+                if row is None:
+                    append(self.fresh())
+                elif node.id in row:
+                    append(self.given(row[node.id], node.type))
+                else:
+                    append(self.fresh() if node.default is ... else self.value(node.default))
+        return columns
+
+    def given(self, value: Any, kind: Any) -> int:
+        """The number of a value that will be read as a type."""
+        if type(value) is kind or kind is Any:
+            return self.value(value)
+        return self.value(value, type_key(kind))
+
+    def number(self, workflow: Workflow, columns: dict[str, Column], rows: int) -> Numbered:
+        """The numbers of every node's value, given those of the inputs."""
+        bodies: dict[str, Numbered] = {}
+        for node in workflow.nodes.values():
+            if node.id not in columns:
+                columns[node.id] = self._node(node, workflow, columns, rows)
+            if isinstance(node, Map):
+                body = self._body(node, columns, rows)
+                if body is not None:
+                    bodies[node.id] = body
+        return Numbered(rows, columns, bodies)
+
+    def _node(
+        self, node: Node, workflow: Workflow, columns: Mapping[str, Column], rows: int
+    ) -> Column:
+        match node:
+            case Const(value=value):
+                return array("i", repeat(self.value(value), rows))
+            case Project(of=Ref(id), path=path) if may_look_into(workflow.nodes[id], path):
+                return self._projected(columns[id], path, node.type)
+            case Project():
+                signature: Hashable = ("project", node.path)
+            case Branch():
+                signature = "branch"
+            case _:
+                signature = work_key(node)
+        if signature is None:
+            return self.fresh_column(rows)
+        leaves: list[str | int] = []
+        shape = tuple((name, self._shape(arg, leaves)) for name, arg in work_args(node))
+        return self.combine((signature, shape), self._columns(leaves, columns), rows)
+
+    def _columns(
+        self, leaves: Iterable[str | int], columns: Mapping[str, Column]
+    ) -> list[Column | int]:
+        return [leaf if isinstance(leaf, int) else columns[leaf] for leaf in leaves]
+
+    def _shape(self, arg: Arg, leaves: list[str | int]) -> Hashable:
+        """How an argument is put together; its values and references go to `leaves`."""
+        match arg:
+            case Ref(id):
+                leaves.append(id)
+                return _VALUE
+            case Lit(value):
+                leaves.append(self.value(value))
+                return _VALUE
+            case Seq(items, kind):
+                return (kind, tuple(self._shape(item, leaves) for item in items))
+            case Rec(pairs):
+                return (dict, tuple((key, self._shape(item, leaves)) for key, item in pairs))
+            case Fill(text, bound):
+                return (text, tuple((name, self._shape(item, leaves)) for name, item in bound))
+
+    # -- maps over known lists -----------------------------------------------------------------
+
+    def _body(self, node: Map, columns: Mapping[str, Column], rows: int) -> Numbered | None:
+        """The body's tasks for every item of every row; None when the lists are not known."""
+        if not isinstance(node.over, Ref):
+            return None
+        items, widths = array("i"), array("i")
+        kind = next(i.type for i in node.body.inputs if i.id == node.item)
+        found: dict[int, list[int]] = {}
+        for number in columns[node.over.id]:
+            if number not in found:
+                value = self.values.get(number)
+                if not isinstance(value, list | tuple) or len(value) > node.max_width:
+                    return None
+                found[number] = [self.given(item, kind) for item in value]
+            items.extend(found[number])
+            widths.append(len(found[number]))
+        inner = {node.item: items}
+        for name, arg in node.bound:
+            leaves: list[str | int] = []
+            shape = self._shape(arg, leaves)
+            taken = self._columns(leaves, columns)
+            column = taken[0] if shape == _VALUE else self.combine(shape, taken, rows)
+            inner[name] = _stretch(column, widths)
+        for other in node.body.inputs:
+            if other.id not in inner:
+                inner[other.id] = array("i", repeat(self.value(other.default), len(items)))
+        return self.number(node.body, inner, len(items))
+
+    # -- parts of known values -----------------------------------------------------------------
+
+    def _projected(self, of: Column, path: Path, kind: Any) -> Column:
+        found: dict[int, int] = {}
+        for number in of:
+            if number not in found:
+                found[number] = self._part(number, path, kind)
+        return array("i", map(found.__getitem__, of))
+
+    def _part(self, number: int, path: Path, kind: Any) -> int:
+        try:
+            value = project(self.values[number], path)
+        except (OutputError, KeyError):
+            return self.combine_one(("project", path), (number,))
+        return self.given(value, kind)
+
+
+def may_look_into(node: Node, path: Path) -> bool:
+    """Whether a part of this node's value depends on nothing but the same part of the row.
+
+    A model's validators may work one field out from others, so parts of models are not read.
+    """
+    if isinstance(node, Const):
+        return True
+    if not isinstance(node, Input):
+        return False
+    kind = node.type
+    for step in path:
+        if kind not in _PLAIN and get_origin(kind) not in _PLAIN:
+            return False
+        kind = field_type(kind, step)
+    return True
+
+
+def _stretch(column: Column | int, widths: Column) -> Column:
+    """Every row's number as many times as it has items."""
+    numbers = repeat(column) if isinstance(column, int) else column
+    out = array("i")
+    for number, width in zip(numbers, widths, strict=False):
+        out.extend(repeat(number, width))
+    return out

@@ -1,0 +1,107 @@
+"""The template prefix tree: what prompts begin with in common, before any prompt is rendered.
+
+    model default
+    └ system 'You are an analyst. '          88 calls per row, 1 prefix
+      └ user 'Report: '
+        ├ {report}                           3 distinct over 1,000 rows
+        │ └ ' Bull case:'  ...
+
+Its size depends on the templates, not on the batch: a vertex stands for all rows, and knows how
+many different prefixes end in it (the distinct tuples of slot values on the way to it, by number).
+Under perfect reuse every distinct prefix is computed once; every task asks for its whole prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .numbering import Column
+from .template import Slot
+
+
+@dataclass(slots=True, eq=False)
+class Vertex:
+    """An edge of the tree and the point where it ends."""
+
+    label: str | Slot
+    """Static text (a model, a role or text of a prompt), or a slot."""
+    kind: str
+    """`model`, `role`, `text` or `slot`."""
+    parent: Vertex | None = None
+    number: int = 0
+    children: dict[Hashable, Vertex] = field(default_factory=dict)
+    calls: list[Leaf] = field(default_factory=list)
+    """Nodes whose prompts end here."""
+    tokens: float = 0.0
+    """Of this edge alone, on average over its distinct values."""
+    distinct: int = 1
+    """Different prefixes that end here."""
+    tasks: int = 0
+    """Tasks whose prompts go through here, merged ones once."""
+
+    def path(self) -> list[Vertex]:
+        """Vertices from the model down to this one."""
+        way: list[Vertex] = []
+        vertex: Vertex | None = self
+        while vertex is not None:
+            way.append(vertex)
+            vertex = vertex.parent
+        return way[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One LLM node of one workflow (or of a body in it)."""
+
+    part: int
+    node: str
+    tasks: int
+    """Tasks it has, merged ones counted each."""
+    distinct: int
+    """Tasks that are left once equal ones are merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """The tree of a plan, and what it promises."""
+
+    roots: tuple[Vertex, ...]
+    """One per model."""
+    asked: float
+    """Prefill tokens of all tasks."""
+    merged: float
+    """Prefill tokens once equal calls are made only once."""
+    computed: float
+    """Prefill tokens if every distinct prefix is computed once."""
+    unknown: int = 0
+    """LLM nodes whose prompts are made at run time, and are in none of the numbers."""
+    groups: tuple[Group, ...] = ()
+    """Nodes whose rows share values in front, those that save most tokens first."""
+
+    def vertices(self) -> Iterator[Vertex]:
+        """Every vertex, parents first."""
+        stack = list(self.roots[::-1])
+        while stack:
+            vertex = stack.pop()
+            yield vertex
+            stack.extend(list(vertex.children.values())[::-1])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "asked": round(self.asked), "merged": round(self.merged),
+            "computed": round(self.computed), "unknown_nodes": self.unknown,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An LLM node some of whose rows begin their prompts with the same values."""
+
+    part: int
+    node: str
+    columns: tuple[Column, ...] = field(repr=False)
+    """For each slot on the way, the number of the prefix that ends with it, by row."""
+    saved: float = 0.0
+    """Tokens that need not be computed when rows with one prefix share it."""

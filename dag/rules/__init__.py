@@ -1,0 +1,37 @@
+"""Rules: rewrites of a plan that keep its results. One module per rule, named like the rule.
+
+A rule takes a plan and returns one that
+- gives the same rows, in less time or memory, or knows more about how it will run;
+- has the same inputs, outputs and side effects;
+- is checked by `verify` before the next rule sees it.
+To write one: a module here, an entry with its reason below, a fixture in `tests/dag/rules/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .fold_constants import fold_constants
+from .merge_calls import merge_calls
+from .order_rows import order_rows
+from .prune_unused import prune_unused
+from .share_prefixes import share_prefixes
+
+if TYPE_CHECKING:
+    from ..logical import Plan
+
+Rule = Callable[["Plan"], "Plan"]
+
+RULES: tuple[Rule, ...] = (
+    # First: what is known makes branches go away, and with them what only they needed.
+    fold_constants,
+    # Before anything is counted: what is never used is no work.
+    prune_unused,
+    # Needs the final nodes. Fewer calls also means fewer prompts to compare.
+    merge_calls,
+    # Looks at the prompts that are left, and at the numbers of their values.
+    share_prefixes,
+    # Last: it follows the prefix tree.
+    order_rows,
+)
