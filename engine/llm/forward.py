@@ -7,8 +7,9 @@ would be simpler, but some families do not pass it on. `_running` opens one step
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -111,42 +112,73 @@ class FamilyForward:
         return run_packed(self.model, step, ids, positions, keep)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A step's rows as tensors."""
+
+    layout: Layout
+    positions: torch.Tensor
+    slots: torch.Tensor
+    keep: torch.Tensor
+    step: StepAttention
+
+
 class Runner:
     """A forward and its pool: turns a laid-out step into logits."""
 
     def __init__(self, forward: Forward, pool: Pool) -> None:
         self.forward = forward
         self.pool = pool
+        self._last: _Rows | None = None
 
     @torch.inference_mode()
     def run(self, layout: Layout) -> torch.Tensor:
-        """Logits of every span that samples, in packing order."""
+        """Logits of every chunk that samples, in packing order."""
+        ids: list[int] = []
+        for chunk in layout.chunks:
+            ids += chunk.request.tokens[chunk.start : chunk.start + chunk.count]
+        rows = self._rows(layout)
+        tokens = torch.tensor(ids, device=self.pool.device)
+        return self.forward(rows.step, tokens, rows.positions, rows.keep)
+
+    def _rows(self, layout: Layout) -> _Rows:
+        """The step's tensors: those of the last step moved on by one, when that is all it is."""
+        last, self._last = self._last, None
+        if (
+            last is not None
+            and last.layout.serial == layout.serial
+            and last.layout.grown + 1 == layout.grown
+        ):
+            last.positions.add_(1)
+            last.slots.add_(1)
+            last.step.advance(layout)
+            rows = replace(last, layout=layout)
+        else:
+            rows = self._new_rows(layout)
+        self._last = rows
+        return rows
+
+    def _new_rows(self, layout: Layout) -> _Rows:
         device = self.pool.device
-        ids, positions, slots, keep = _rows(layout, self.pool.page_size)
-        id_row, position_row, slot_row, keep_row = (
-            torch.tensor(numbers, device=device) for numbers in (ids, positions, slots, keep)
-        )
+        positions, slots, keep = _numbers(layout, self.pool.page_size)
+        position_row = torch.tensor(positions, device=device)
+        slot_row = torch.tensor(slots, device=device)
         step = step_attention(self.pool, layout, slot_row, position_row)
-        return self.forward(step, id_row, position_row, keep_row)
+        return _Rows(layout, position_row, slot_row, torch.tensor(keep, device=device), step)
 
 
-def _rows(
-    layout: Layout, page_size: int
-) -> tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]:
-    """Token ids, positions and slots of every row, and the rows whose logits are wanted.
+def _numbers(layout: Layout, page_size: int) -> tuple[list[int], list[int], list[int]]:
+    """Positions and slots of every row, and the rows whose logits are wanted.
 
     At least one row is kept: models cannot take none.
     """
-    ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
     keep: list[int] = []
-    for span in layout.spans:
-        chunk, request = span.chunk, span.chunk.request
-        ids += request.tokens[chunk.start : chunk.end]
+    for chunk in layout.chunks:
         positions += range(chunk.start, chunk.end)
-        for start, length in request.runs(chunk.start, chunk.end, page_size):
+        for start, length in chunk.request.runs(chunk.start, chunk.end, page_size):
             slots += range(start, start + length)
         if chunk.samples:
-            keep.append(span.row + chunk.count - 1)
-    return ids, positions, slots, keep or [0]
+            keep.append(len(positions) - 1)
+    return positions, slots, keep or [0]

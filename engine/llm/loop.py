@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 
 from ...dag.errors import EngineError, GenerationError, PlaitError, first_line
-from ..generation import FinishReason, Generation, Usage
+from ..generation import FinishReason, Generation, TokenLogprob, Usage
 from .attention.plan import Layout, lay_out
 from .counters import Tally
 from .detokenizer import Decoder
 from .grammar import check_complete
 from .request import Chunk, Request
-from .sampler import Chosen, Draw, choose
+from .sampler import Draw, choose
 from .scheduler import CannotFit, Scheduler
 from .work import Work
 
@@ -60,6 +60,7 @@ class StepLoop:
         self._work = work
         self._clock = clock
         self._listener = listener
+        self._last: tuple[Layout | None, int] = (None, 0)
 
     @property
     def busy(self) -> bool:
@@ -78,16 +79,36 @@ class StepLoop:
             return self._fail_all(chunks, error)
 
     def _run(self, chunks: list[Chunk], began: float) -> list[Outcome]:
-        layout = lay_out(chunks, self.scheduler.tree.version, self.scheduler.page_size)
+        layout = self._lay_out(chunks)
         ready = self._clock()
         logits = self._runner.run(layout)
-        sampled = [span.chunk.request for span in layout.spans if span.chunk.samples]
+        sampled = [c.request for c in layout.chunks if c.samples]
         chosen = choose(logits[: len(sampled)], [_draw(r) for r in sampled])
         ran = self._clock()
         self.scheduler.commit(chunks, ran)
-        outcomes = [o for r, c in zip(sampled, chosen, strict=True) if (o := self._take(r, c))]
+        outcomes: list[Outcome] = []
+        for request, token, logprob in zip(sampled, chosen.tokens, chosen.logprobs, strict=True):
+            outcome = self._take(request, token, logprob)
+            if outcome is not None:
+                outcomes.append(outcome)
         self._count(layout, len(sampled), ran - ready, self._clock() - began)
         return outcomes
+
+    def _lay_out(self, chunks: list[Chunk]) -> Layout:
+        """The step's layout: the last one a step on, if nothing but decoding has happened."""
+        scheduler = self.scheduler
+        last, changes = self._last
+        if (
+            last is not None
+            and changes == scheduler.changes
+            and last.grown < last.horizon
+            and len(chunks) == last.rows
+        ):
+            layout = last.advance(chunks)
+        else:
+            layout = lay_out(chunks, scheduler.tree.version, scheduler.page_size)
+        self._last = layout, scheduler.changes
+        return layout
 
     def abort(self, requests: Iterable[Request]) -> None:
         """Drop requests, wherever they stand."""
@@ -98,14 +119,15 @@ class StepLoop:
 
     # ---- one request's token ---------------------------------------------------------------
 
-    def _take(self, request: Request, chosen: Chosen) -> Outcome | None:
+    def _take(
+        self, request: Request, token: int | None, logprob: TokenLogprob | None
+    ) -> Outcome | None:
         """Append a token; the outcome when it is the last."""
-        if chosen.token is None:
+        if token is None:
             return self._fail(request, GenerationError("the model's logits are not numbers"))
-        token = chosen.token
         request.tokens.append(token)
-        if chosen.logprob is not None:
-            request.logprobs.append(chosen.logprob)
+        if logprob is not None:
+            request.logprobs.append(logprob)
         try:
             reason = self._reason(request, token)
             if reason is not None:
@@ -193,9 +215,7 @@ class StepLoop:
         tally.steps += 1
         tally.computed_tokens += layout.rows
         tally.prefill_tokens += sum(
-            c.count
-            for c in (span.chunk for span in layout.spans)
-            if c.count > 1 or c.start < len(c.request.prompt)
+            c.count for c in layout.chunks if c.count > 1 or c.start < len(c.request.prompt)
         )
         tally.generated_tokens += sampled
         tally.distinct_read += layout.distinct_read

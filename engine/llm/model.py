@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ...dag.errors import ModelError, first_line
 from . import dense, forward, lean
+from .attention.plan import Layout
 from .pool import KVShape
 
 
@@ -260,6 +261,9 @@ class _Probe:
         shape = KVShape(key.shape[1], key.shape[2], value.shape[2])
         self.seen[layer] = SeenLayer(shape, scale, window)
         return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+
+    def advance(self, layout: Layout) -> None:
+        """There is no next step."""
 
 
 def _probe(

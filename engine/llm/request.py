@@ -53,6 +53,8 @@ class Request:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     grammar: Grammar | None = None
     stream: TextStream | None = None
+    reach: int = 0
+    """Positions its pages reach."""
     path: list[Node] = field(default_factory=list)
     path_version: int = -1
 
@@ -73,21 +75,12 @@ class Request:
         """More than its newest token is to be computed."""
         return self.left > 1
 
-    def room(self, page_size: int) -> int:
-        """Positions its pages reach."""
-        return self.shared + len(self.pages) * page_size
-
     def nodes(self, version: int) -> list[Node]:
         """Tree nodes of `tokens[:shared]`, root first."""
         if self.path_version != version:
             self.path = self.node.path() if self.node else []
             self.path_version = version
         return self.path
-
-    def slot(self, position: int, page_size: int) -> int:
-        """Slot of a position in its own pages."""
-        page, offset = divmod(position - self.shared, page_size)
-        return self.pages[page] * page_size + offset
 
     def runs(self, start: int, end: int, page_size: int) -> list[Run]:
         """Slots of its own positions `start` to `end`, as runs."""
@@ -96,6 +89,16 @@ class Request:
         first, skip = divmod(start - self.shared, page_size)
         last = (end - 1 - self.shared) // page_size
         return cut_runs(runs_of(self.pages[first : last + 1]), skip, end - start, page_size)
+
+    def slots_ahead(self, position: int, page_size: int) -> int:
+        """How many more positions lie side by side behind one of its own."""
+        page, offset = divmod(position - self.shared, page_size)
+        pages = self.pages
+        slots = page_size - 1 - offset
+        while page + 1 < len(pages) and pages[page + 1] == pages[page] + 1:
+            page += 1
+            slots += page_size
+        return slots
 
 
 def cut_runs(pages: list[tuple[int, int]], skip: int, length: int, page_size: int) -> list[Run]:

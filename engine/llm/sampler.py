@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ...dag.sampling import Sampling
@@ -31,21 +32,33 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The token of one row; `token` is None when its logits were not numbers."""
+    """The tokens of all rows; None where the logits were not numbers."""
 
-    token: int | None
-    logprob: TokenLogprob | None = None
+    tokens: Sequence[int | None]
+    logprobs: Sequence[TokenLogprob | None]
 
 
-def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Chosen]:
+def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> Chosen:
     """One token per row of (rows, V)."""
     if all(_plain(d) for d in draws):
-        best = logits.max(dim=-1)
-        sound = torch.isfinite(best.values).tolist()
-        return [
-            Chosen(t if ok else None) for t, ok in zip(best.indices.tolist(), sound, strict=True)
-        ]
-    return [_choose_row(row, draw) for row, draw in zip(logits, draws, strict=True)]
+        return Chosen(likeliest(logits), [None] * len(draws))
+    rows = [_choose_row(row, draw) for row, draw in zip(logits, draws, strict=True)]
+    return Chosen([token for token, _ in rows], [logprob for _, logprob in rows])
+
+
+def likeliest(logits: torch.Tensor) -> list[int | None]:
+    """The index of each row's largest number; None for a row that holds NaN or infinity."""
+    if logits.device.type == "cpu":  # numpy's search is an order of magnitude faster here
+        table = logits.float().numpy()
+        best = table.argmax(axis=1)
+        tokens: list[int] = best.tolist()
+        values = table[np.arange(len(tokens)), best]
+        sound: list[bool] = np.isfinite(values).tolist()
+    else:
+        found = logits.max(dim=-1)
+        tokens = found.indices.tolist()
+        sound = torch.isfinite(found.values).tolist()
+    return [token if ok else None for token, ok in zip(tokens, sound, strict=True)]
 
 
 def _plain(draw: Draw) -> bool:
@@ -53,15 +66,15 @@ def _plain(draw: Draw) -> bool:
     return sampling.greedy and draw.allowed is None and sampling.logprobs is None
 
 
-def _choose_row(row: torch.Tensor, draw: Draw) -> Chosen:
+def _choose_row(row: torch.Tensor, draw: Draw) -> tuple[int | None, TokenLogprob | None]:
     row = row.float()
     if not torch.isfinite(row.max()):
-        return Chosen(None)
+        return None, None
     scores = row
     if draw.allowed is not None:
         scores = row.masked_fill(~draw.allowed, float("-inf"))
     token = int(scores.argmax()) if draw.sampling.greedy else _sample(scores, draw)
-    return Chosen(token, _logprob(row, token, draw.sampling.logprobs))
+    return token, _logprob(row, token, draw.sampling.logprobs)
 
 
 def _sample(scores: torch.Tensor, draw: Draw) -> int:

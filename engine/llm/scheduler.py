@@ -14,6 +14,7 @@ Each step mixes the newest token of every running request with as much prefill a
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,6 +100,9 @@ class Scheduler:
         self.limits = limits
         self.mover = mover
         self.running: list[Request] = []
+        """In order."""
+        self.changes = 0
+        """Grows whenever somebody begins, ends, or has KV moved: plans from before are stale."""
         self.costs = costs
         self.log: deque[Preemption | Eviction] = deque(maxlen=LOG)
         self.preemptions = 0
@@ -141,33 +145,33 @@ class Scheduler:
         """The chunks of the next step. Empty only when nobody is left."""
         budget = self.limits.batch_tokens
         chunks: list[Chunk] = []
-        for request in sorted(self.running, key=order):
-            if budget == 0:
-                break
+        for request in self.running[:budget]:
             if request.node is None:  # preempted by one before it
                 continue
-            count = min(request.left, budget)
-            if not self._make_room(request, request.computed + count, now):
+            computed = request.computed
+            count = min(len(request.tokens) - computed, budget)
+            end = computed + count
+            if end > request.reach and not self._make_room(request, end, now):
                 continue
-            chunks.append(Chunk(request, request.computed, count))
+            chunks.append(Chunk(request, computed, count))
             budget -= count
-        chunks = [c for c in chunks if c.request.node is not None]
-        self._admit(chunks, budget, now)
+            if budget == 0:
+                break
+        if self._waiting or self._parked:
+            self._admit(chunks, budget, now)
         return chunks
 
     def commit(self, chunks: list[Chunk], now: float) -> None:
         """The step has run: count its tokens and put whole prompt pages into the tree."""
         for chunk in chunks:
             request = chunk.request
-            request.computed = chunk.end
-            if chunk.count > 1 or chunk.end <= len(request.prompt):
-                self._share(request, request.computed - request.computed % self.page_size, now)
+            end = request.computed = chunk.start + chunk.count
+            if chunk.count > 1 or end <= len(request.prompt):
+                self._share(request, end - end % self.page_size, now)
 
     # ---- admission -------------------------------------------------------------------------
 
     def _admit(self, chunks: list[Chunk], budget: int, now: float) -> None:
-        if not self._waiting and not self._parked:
-            return
         flight = {key for r in self.running if (key := self._next_page(r)) is not None}
         self._unpark(flight)
         while self._waiting and budget > 0 and len(self.running) < self.limits.running:
@@ -182,7 +186,7 @@ class Scheduler:
                     raise CannotFit(request)
                 break
             heapq.heappop(self._waiting)
-            self.running.append(request)
+            insort(self.running, request, key=order)
             count = min(request.left, budget)
             chunks.append(Chunk(request, request.computed, count))
             budget -= count
@@ -232,6 +236,8 @@ class Scheduler:
         assert pages is not None
         request.node, request.shared, request.pages = node, done, pages
         request.computed, request.path_version = done, -1
+        request.reach = done + len(pages) * self.page_size
+        self.changes += 1
         self._copy_head(request, known)
         if request.cached is None:
             request.cached = request.computed
@@ -271,13 +277,14 @@ class Scheduler:
 
     def _make_room(self, request: Request, end: int, now: float) -> bool:
         """Pages up to position `end`; False when the request itself had to give way."""
-        while (lack := self._pages_for(end - request.room(self.page_size))) > 0:
+        while (lack := self._pages_for(end - request.reach)) > 0:
             after = request.pages[-1] if request.pages else None
             pages = self._take(lack, after, now)
             if pages is not None:
                 request.pages += pages
+                request.reach += lack * self.page_size
                 return True
-            victim = max(self.running, key=order)
+            victim = self.running[-1]
             if len(self.running) == 1:
                 raise CannotFit(request)
             self._preempt(victim, now)
@@ -314,6 +321,7 @@ class Scheduler:
         request.pages = request.pages[count:]
         request.shared = end
         request.path_version = -1
+        self.changes += 1
 
     def _give_up(self, request: Request, now: float, keep: bool = True) -> None:
         """Leave the step: computed KV to the tree, the rest to the free pages."""
@@ -323,7 +331,8 @@ class Scheduler:
         assert request.node is not None
         self.tree.release(request.node, now)
         request.pages, request.node = [], None
-        request.computed = request.shared = 0
+        request.computed = request.shared = request.reach = 0
+        self.changes += 1
         request.path_version = -1
 
 

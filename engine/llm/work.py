@@ -24,7 +24,7 @@ class Work:
 
     def flops(self, layout: Layout, sampled: int) -> float:
         """A multiply-add counts two; attention counts each row's context for QK and for PV."""
-        context = sum(_seen(s.chunk.start, s.chunk.count) for s in layout.spans)
+        context = sum(_seen(c.start, c.count) for c in layout.chunks)
         return (
             2.0 * self.body_parameters * layout.rows
             + 2.0 * self.head_parameters * sampled

@@ -34,6 +34,10 @@ class StepAttention(Protocol):
         """query (T, Hq, D), key and value (T, Hkv, D) -> (T, Hq, D)."""
         ...
 
+    def advance(self, layout: Layout) -> None:
+        """Go on to the next decode step of the same requests."""
+        ...
+
 
 def step_attention(
     pool: Pool, layout: Layout, slots: torch.Tensor, positions: torch.Tensor

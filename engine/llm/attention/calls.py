@@ -9,7 +9,8 @@ Three kinds of calls, by what is fastest:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,14 +64,58 @@ class TailCall:
     start: int
     stride: int
     length: int
+    """Of the longest run."""
+    lengths: torch.Tensor | None
+    """Of every run, where they differ."""
     mask: torch.Tensor | None
-    """(rows, 1, 1, length), where runs differ in length."""
+    """(rows, 1, 1, length): hides what lies behind a shorter run."""
     level: int
+
+    @property
+    def end(self) -> int:
+        """Behind the last slot that the view covers."""
+        return self.start + self.stride * (len(self.rows) - 1) + self.length
+
+    def longer(self) -> TailCall:
+        """The same for the next decode step."""
+        if self.lengths is None:
+            return replace(self, length=self.length + 1)
+        lengths = self.lengths + 1
+        mask = _tail_mask(lengths, self.length + 1)
+        return replace(self, length=self.length + 1, lengths=lengths, mask=mask)
 
 
 Call = PartCall | WideCall | TailCall
 Part = tuple[int, int, int, torch.Tensor | None]
 """(start, length, position, slots)."""
+Tail = tuple[int, int, int, bool]
+"""(row, start, length, whether it grows from step to step): a single row's run."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """A step's calls."""
+
+    calls: list[Call]
+    levels: int
+    """Partial results that a row has at most."""
+    growing: frozenset[int]
+    """Which calls get longer from one decode step to the next."""
+    steady: bool
+    """Whether the next decode step can be had from this plan."""
+
+    def longer(self, pool_slots: int) -> CallPlan | None:
+        """The plan of the next decode step; None when it has to be made anew."""
+        if not self.steady:
+            return None
+        calls = list(self.calls)
+        for at in self.growing:
+            call = calls[at]
+            assert isinstance(call, TailCall)
+            calls[at] = longer = call.longer()
+            if longer.end > pool_slots:
+                return None
+        return replace(self, calls=calls)
 
 
 class CallPlanner:
@@ -85,10 +130,11 @@ class CallPlanner:
         self._pool_slots = pool_slots
         self._used = [0] * layout.rows
 
-    def plan(self, wide: bool) -> tuple[list[Call], int]:
-        """The calls, and the number of levels they need. `wide` allows packed products."""
+    def plan(self, wide: bool) -> CallPlan:
+        """The calls. `wide` allows packed products."""
         calls: list[Call] = []
-        tails: list[tuple[int, int, int]] = []
+        tails: list[Tail] = []
+        steady = self._window is None
         items = list(self._layout.items)
         while items:
             item = items.pop(0)
@@ -106,13 +152,20 @@ class CallPlanner:
                 if item.rows == 1 and part[3] is None:
                     cut = self._cut_tail(item, part)
                     if cut is not None:
-                        tails.append((item.row, *cut))
+                        last = part[2] + part[1] == item.position + item.length
+                        tails.append((item.row, *cut, item.tail and last))
                     continue
+                steady = steady and not item.tail
                 call = self._part(item, part)
                 if call is not None:
                     calls.append(call)
-        calls += self._tails(tails)
-        return calls, max(self._used, default=0)
+        growing: set[int] = set()
+        for group in self._tail_groups(tails):
+            if group[0][3]:
+                growing.add(len(calls))
+            calls.append(self._tail_call(group))
+        levels = max(self._used, default=0)
+        return CallPlan(calls, levels, frozenset(growing), steady)
 
     # ---- wide ------------------------------------------------------------------------------
 
@@ -137,18 +190,16 @@ class CallPlanner:
             start, length = start + cut, length - cut
         return (start, length) if length > 0 else None
 
-    def _tails(self, tails: list[tuple[int, int, int]]) -> list[Call]:
-        """Group (row, start, length) runs that one strided view can read."""
-        calls: list[Call] = []
+    def _tail_groups(self, tails: list[Tail]) -> Iterator[list[Tail]]:
+        """Runs that one strided view can read, group by group."""
         tails.sort(key=lambda tail: tail[1])
         at = 0
         while at < len(tails):
             group = self._even_group(tails, at)
-            calls.append(self._tail_call(group))
+            yield group
             at += len(group)
-        return calls
 
-    def _even_group(self, tails: list[tuple[int, int, int]], at: int) -> list[tuple[int, int, int]]:
+    def _even_group(self, tails: list[Tail], at: int) -> list[Tail]:
         group = [tails[at]]
         shortest = longest = tails[at][2]
         stride = 0
@@ -156,30 +207,34 @@ class CallPlanner:
             gap = tail[1] - group[-1][1]
             low, high = min(shortest, tail[2]), max(longest, tail[2])
             fits = tail[1] + high <= self._pool_slots and high <= low * TAIL_WASTE
-            if not fits or (stride and gap != stride) or self._used_by(group, tail[0]):
+            if not fits or (stride and gap != stride) or self._apart(group, tail):
                 break
             group.append(tail)
             shortest, longest, stride = low, high, gap
         return group
 
-    def _used_by(self, group: list[tuple[int, int, int]], row: int) -> bool:
-        """A row can be in a call once, and all rows of a call write the same level."""
+    def _apart(self, group: list[Tail], tail: Tail) -> bool:
+        """A row can be in a call once; all rows of a call write one level, and grow or do not."""
         used = self._used
-        return any(other[0] == row for other in group) or used[row] != used[group[0][0]]
+        first = group[0]
+        return (
+            used[tail[0]] != used[first[0]]
+            or tail[3] != first[3]
+            or (not tail[3] and any(other[0] == tail[0] for other in group))
+        )
 
-    def _tail_call(self, group: list[tuple[int, int, int]]) -> TailCall:
+    def _tail_call(self, group: list[Tail]) -> TailCall:
         rows = [tail[0] for tail in group]
         longest = max(tail[2] for tail in group)
         level = self._used[rows[0]]
         for row in rows:
             self._used[row] = level + 1
-        mask = None
+        lengths = mask = None
         if any(tail[2] != longest for tail in group):
             lengths = torch.tensor([tail[2] for tail in group])
-            hidden = torch.arange(longest)[None, :] >= lengths[:, None]
-            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None, None]
+            mask = _tail_mask(lengths, longest)
         stride = group[1][1] - group[0][1] if len(group) > 1 else 0
-        return TailCall(torch.tensor(rows), group[0][1], stride, longest, mask, level)
+        return TailCall(torch.tensor(rows), group[0][1], stride, longest, lengths, mask, level)
 
     # ---- parts -----------------------------------------------------------------------------
 
@@ -228,6 +283,11 @@ class CallPlanner:
         level = max(self._used[row : row + rows])
         self._used[row : row + rows] = [level + 1] * rows
         return level
+
+
+def _tail_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor:
+    hidden = torch.arange(longest)[None, :] >= lengths[:, None]
+    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None, None]
 
 
 def _is_wide(rows: int, length: int) -> bool:

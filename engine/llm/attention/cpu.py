@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from ..pool import Pool
-from .calls import Call, CallPlanner, PartCall, TailCall, WideCall
+from .calls import CallPlan, CallPlanner, PartCall, TailCall, WideCall
 from .partial import attend_part
 from .plan import Layout
 from .wide import attend_wide, can_attend_wide
@@ -24,7 +24,14 @@ class CpuAttention:
         self._layout = layout
         self._slots = slots
         self._positions = positions
-        self._calls: dict[tuple[int | None, bool], tuple[list[Call], int]] = {}
+        self._pool_slots = pool.pages * pool.page_size
+        self._plans: dict[tuple[int | None, bool], CallPlan] = {}
+
+    def advance(self, layout: Layout) -> None:
+        """The next decode step; slots and positions were moved on in place."""
+        self._layout = layout
+        longer = {name: plan.longer(self._pool_slots) for name, plan in self._plans.items()}
+        self._plans = {name: plan for name, plan in longer.items() if plan is not None}
 
     def attend(
         self,
@@ -39,11 +46,12 @@ class CpuAttention:
         sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         keys, values = self._pool.write(layer, self._slots, key, value)
-        calls, levels = self._planned(window, softcap is None and key.shape == value.shape)
+        plan = self._planned(window, softcap is None and key.shape == value.shape)
+        levels = plan.levels
         rows, heads, _ = query.shape
         outs = query.new_zeros(levels, rows, heads, value.shape[-1])
         lses = torch.full((levels, rows, heads), float("-inf"), dtype=torch.float32)
-        for call in calls:
+        for call in plan.calls:
             if isinstance(call, TailCall):
                 _tail(call, query, keys, values, scale, softcap, outs, lses)
             elif isinstance(call, WideCall):
@@ -61,15 +69,14 @@ class CpuAttention:
                 _part(call, query, keys, values, scale, softcap, outs, lses)
         return merge(outs, lses, sinks)
 
-    def _planned(self, window: int | None, plain: bool) -> tuple[list[Call], int]:
+    def _planned(self, window: int | None, plain: bool) -> CallPlan:
         name = (window, plain)
-        if name not in self._calls:
-            planner = CallPlanner(
-                self._layout, self._positions, window, self._pool.pages * self._pool.page_size
-            )
-            wide = plain and can_attend_wide(self._pool.dtype)
-            self._calls[name] = planner.plan(wide)
-        return self._calls[name]
+        plan = self._plans.get(name)
+        if plan is None:
+            planner = CallPlanner(self._layout, self._positions, window, self._pool_slots)
+            plan = planner.plan(wide=plain and can_attend_wide(self._pool.dtype))
+            self._plans[name] = plan
+        return plan
 
 
 def merge(

@@ -7,11 +7,14 @@ Plain Python: the back ends turn items into device calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 
 from ....cache.node import Node
 from ..request import Chunk, Run, cut_runs
+
+_serials = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,56 @@ class Item:
     length: int
     causal: bool = False
     """The runs hold exactly these rows' own tokens: row i sees the first i + 1 of them."""
+    tail: bool = False
+    """One row's own newest tokens: a slot longer after every decode step."""
+
+    def longer(self, by: int) -> Item:
+        """A tail after so many more steps."""
+        start, length = self.runs[-1]
+        runs = (*self.runs[:-1], (start, length + by))
+        return replace(self, runs=runs, length=self.length + by)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Chunks in packing order, with the items they need.
+
+    While the same requests decode on, a layout is advanced instead of made anew.
+    """
+
+    chunks: tuple[Chunk, ...]
+    base: tuple[Item, ...]
+    """Items of the step that the layout was made for."""
+    rows: int
+    order: tuple[int, ...]
+    """Which scheduled chunk comes at each place."""
+    horizon: int
+    """How many steps it can be advanced: 0 unless every chunk is one token of decode."""
+    serial: int
+    grown: int = 0
+    """How many steps it was advanced: its tails are so much longer."""
+
+    @property
+    def items(self) -> Iterable[Item]:
+        if not self.grown:
+            return self.base
+        return [item.longer(self.grown) if item.tail else item for item in self.base]
+
+    def advance(self, chunks: Sequence[Chunk]) -> Layout:
+        """The next decode step of the same requests, scheduled in the same order."""
+        assert self.grown < self.horizon and len(chunks) == self.rows
+        packed = tuple([chunks[i] for i in self.order])
+        return replace(self, chunks=packed, grown=self.grown + 1)
+
+    @property
+    def distinct_read(self) -> int:
+        """KV tokens read, each shared run counted once."""
+        return sum(i.length + self.grown * i.tail for i in self.base)
+
+    @property
+    def total_read(self) -> int:
+        """KV tokens read if every request read its own."""
+        return sum(chunk.end for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +86,35 @@ class Span:
 
     chunk: Chunk
     row: int
-    path: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Chunks in packing order, with the items they need."""
-
-    spans: tuple[Span, ...]
-    items: tuple[Item, ...]
-    rows: int
-
-    @property
-    def distinct_read(self) -> int:
-        """KV tokens read, each shared run counted once."""
-        return sum(item.length for item in self.items)
-
-    @property
-    def total_read(self) -> int:
-        """KV tokens read if every request read its own."""
-        return sum(span.chunk.end for span in self.spans)
+    path: list[Node]
 
 
 def lay_out(chunks: Sequence[Chunk], version: int, page_size: int) -> Layout:
     """Pack chunks in tree order and list their items."""
-    paths = [(chunk.request.nodes(version), chunk) for chunk in chunks]
-    paths.sort(key=lambda p: [node.id for node in p[0]])
+    paths = [chunk.request.nodes(version) for chunk in chunks]
+    order = sorted(range(len(chunks)), key=lambda i: [node.id for node in paths[i]])
     spans: list[Span] = []
     row = 0
-    for path, chunk in paths:
-        spans.append(Span(chunk, row, tuple(path)))
-        row += chunk.count
+    for i in order:
+        spans.append(Span(chunks[i], row, paths[i]))
+        row += chunks[i].count
     items: list[Item] = []
     _walk(spans, 0, len(spans), 0, 0, page_size, items)
-    return Layout(tuple(spans), tuple(items), row)
+    return Layout(
+        chunks=tuple(span.chunk for span in spans),
+        base=tuple(items),
+        rows=row,
+        order=tuple(order),
+        horizon=_horizon(chunks, page_size),
+        serial=next(_serials),
+    )
+
+
+def _horizon(chunks: Sequence[Chunk], page_size: int) -> int:
+    """Decode steps until some request's next slot does not lie behind its newest one."""
+    if not all(c.count == 1 and c.samples for c in chunks):
+        return 0
+    return min((c.request.slots_ahead(c.start, page_size) for c in chunks), default=0)
 
 
 def _walk(
@@ -116,7 +164,8 @@ def _private(span: Span, runs: tuple[Run, ...], position: int, size: int, out: l
     past = _join([*runs, *request.runs(request.shared, past_end, size)])
     length = past_end - position
     if length > 0:
-        out.append(Item(span.row, chunk.count, past, position, length))
+        tail = chunk.count == 1
+        out.append(Item(span.row, chunk.count, past, position, length, tail=tail))
     if chunk.count > 1:
         own = _join(request.runs(chunk.start, chunk.end, size))
         out.append(Item(span.row, chunk.count, own, chunk.start, chunk.count, causal=True))

@@ -39,8 +39,7 @@ def layouts() -> list[Layout]:
 def own_slots(layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     slots: list[int] = []
     positions: list[int] = []
-    for span in layout.spans:
-        chunk = span.chunk
+    for chunk in layout.chunks:
         positions += range(chunk.start, chunk.end)
         # What a row writes is the newest slot it reads.
     for row, position in enumerate(positions):
@@ -112,7 +111,7 @@ def test_the_layouts_meet_every_kind_of_call() -> None:
     kinds: set[str] = set()
     for layout in LAYOUTS:
         _, positions = own_slots(layout)
-        for call in CallPlanner(layout, positions, None, PAGES * PAGE).plan(wide=True)[0]:
+        for call in CallPlanner(layout, positions, None, PAGES * PAGE).plan(wide=True).calls:
             kinds.add(type(call).__name__)
             if isinstance(call, TailCall):
                 kinds.add(f"tail {len(call.rows) > 1} {call.mask is not None}")
