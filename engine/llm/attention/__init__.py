@@ -49,4 +49,4 @@ def step_attention(
         return CpuAttention(pool, layout, slots, positions)
     from .cuda import CudaAttention
 
-    return CudaAttention(pool, layout, slots, positions)
+    return CudaAttention(pool, layout, slots)

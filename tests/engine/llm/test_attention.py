@@ -10,8 +10,10 @@ import torch
 from plait.cache.node import Node
 from plait.engine.llm.attention.calls import CallPlanner, TailCall, WideCall
 from plait.engine.llm.attention.cpu import CpuAttention, merge
+from plait.engine.llm.attention.cuda import CudaAttention
 from plait.engine.llm.attention.partial import attend_part, attend_plainly
 from plait.engine.llm.attention.plan import Layout
+from plait.engine.llm.attention.varlen import attend_sequences
 from plait.engine.llm.pool import KVShape, Pool
 
 from .test_scheduler import PAGE, Sim
@@ -100,10 +102,12 @@ def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
         query = torch.randn(layout.rows, HEADS, SIZE)
         key, value = torch.randn(2, layout.rows, KV_HEADS, SIZE)
         step = CpuAttention(pool, layout, slots, positions)
-        out = step.attend(
-            0, query, key, value, scale=0.3, window=window, softcap=softcap, sinks=sinks
-        )
+        settings = {"scale": 0.3, "window": window, "softcap": softcap, "sinks": sinks}
+        out = step.attend(0, query, key, value, **settings)  # type: ignore[arg-type]
         wanted = written_out(layout, pool, query, positions, 0.3, window, softcap, sinks)
+        assert torch.allclose(out, wanted, atol=2e-5)
+        batched = CudaAttention(pool, layout, slots, attend_sequences)
+        out = batched.attend(0, query, key, value, **settings)  # type: ignore[arg-type]
         assert torch.allclose(out, wanted, atol=2e-5)
 
 
