@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -135,10 +135,10 @@ class Batch:
         Raises UserError kinds for what concerns the whole run. However it ends, what is finished
         is on disk.
         """
-        self._task = asyncio.current_task()
         ticking = asyncio.create_task(self._tick(tick))
+        self._task = asyncio.create_task(self._drain())  # of its own: `abort` ends it, not us
         try:
-            await self._drain()
+            await self._task
         except asyncio.CancelledError:
             if self.stopped is None:
                 raise
@@ -154,8 +154,7 @@ class Batch:
                 try:
                     self._results.write(row)
                 except OSError as error:
-                    self.write_error = error.strerror or str(error)
-                    self.stop("output")
+                    self._cannot_write(error)
                     return
                 if row.error is not None and self.stats.rows_failed > self._allowed:
                     self.stop("max_errors")
@@ -167,7 +166,14 @@ class Batch:
             tick()
             odd = not odd
             if odd:
-                await asyncio.to_thread(self._results.sync)
+                try:
+                    await asyncio.to_thread(self._results.sync)
+                except OSError as error:
+                    self._cannot_write(error)
+
+    def _cannot_write(self, error: OSError) -> None:
+        self.write_error = error.strerror or str(error)
+        self.stop("output")
 
     def finish(self) -> None:
         """Put everything on disk: results, counters, timeline; what of it the disk still takes."""
@@ -177,7 +183,7 @@ class Batch:
             self._note()
 
     def _note(self) -> None:
-        if self.settings.keep_order and self.settings.output is None:
+        if self.settings.keep_order and not self._results.copied:
             reorder(self.run.out, {id: i for i, id in enumerate(self.rows.lines)})
         session = self.config["sessions"][-1]
         session |= {"status": self.status, "ended": now(), "stats": self.stats.as_json()}
@@ -197,6 +203,6 @@ def now() -> str:
 def write_plan(workflow: Workflow, rows: Rows, run: RunDir) -> None:
     """What is planned for these rows, and a drawing of the workflow."""
     # A plan asks of its rows only their number and to go through them.
-    plan = make_plan(workflow, cast(Sequence[Mapping[str, Any]], rows))
+    plan = make_plan(workflow, cast("Collection[Mapping[str, Any] | None]", rows))
     write_text(run.plan, plan.to_json() + "\n")
     write_text(run.drawing, svg(workflow))

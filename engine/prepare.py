@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..dag.errors import ConfigError, WorkflowError
+from ..dag.errors import ConfigError, InputError, WorkflowError
 from ..dag.nodes import Workflow
 from .batch import Batch, Settings, now, write_plan
 from .loading import Loaded, load
@@ -55,7 +55,12 @@ def prepare_retry(run_dir: Path) -> Batch:
     """
     run = RunDir(run_dir)
     config = run.read()
-    settings = _anchored(Settings(**config["settings"]), Path(config["cwd"]))
+    try:
+        settings = _anchored(Settings(**config["settings"]), Path(config["cwd"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{run.config} was written by another version of plait: {error}"
+        ) from error
     loaded = load(settings.target)
     workflow = checked(loaded, settings)
     with _Spool(settings, run, resume=True) as spool:
@@ -91,8 +96,10 @@ def begin(
 ) -> Batch:  # fmt: skip
     """Open the record of a run for a further start, and say in run.json that it has begun."""
     try:
-        before = mend(run.out, drop_errors=retry)
-        results = Results(run.out, _copy(settings, rows, run))
+        lock = run.lock()
+        found = mend(run.out, drop_errors=retry)
+        before = {id: status for id, status in found.items() if id in rows.lines}
+        results = Results(run.out, _copy(settings, rows, run), lock)
         write_plan(workflow, rows, run)
         config |= {
             "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
@@ -240,7 +247,7 @@ def _check_output(settings: Settings, rows: Rows) -> None:
 
 def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
     """The file given with -o, open, with the results of earlier starts already in it."""
-    if settings.output is None:
+    if settings.output is None or _same(settings.output, run.out):
         return None
     try:
         file = _open(settings.output)
@@ -255,6 +262,11 @@ def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
                 place = order.get(at.row["id"], len(order))
                 copy.add(place, at.offset, record.read(at.size))
     return copy
+
+
+def _same(output: str, record: Path) -> bool:
+    """Whether -o names the record itself."""
+    return output != "-" and Path(output).resolve() == record.resolve()
 
 
 def _open(output: str) -> Sink:

@@ -73,10 +73,13 @@ def encode(row: Row) -> bytes:
 
 
 class Results:
-    """The record of a run, open for appending, and the copy made of it."""
+    """The record of a run, open for appending, and the copy made of it.
 
-    def __init__(self, path: Path, copy: Copy | None = None) -> None:
-        self.path, self._copy = path, copy
+    `lock` is a file descriptor that is closed with the record.
+    """
+
+    def __init__(self, path: Path, copy: Copy | None = None, lock: int | None = None) -> None:
+        self.path, self._copy, self._lock = path, copy, lock
         self._file = path.open("ab+", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
         self._dirty = False
@@ -103,6 +106,12 @@ class Results:
                     self._copy.close()
             finally:
                 self._file.close()
+                if self._lock is not None:
+                    os.close(self._lock)
+
+    @property
+    def copied(self) -> bool:
+        return self._copy is not None
 
 
 def _write(file: Sink, data: bytes) -> None:

@@ -57,9 +57,9 @@ class Rows:
             if id not in without:
                 yield Item(id, index, line.row)
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        """The rows that can be read, as plans are made from them."""
-        return (i.content for i in self.items() if isinstance(i.content, dict))
+    def __iter__(self) -> Iterator[Mapping[str, Any] | None]:
+        """The rows as plans are made from them: None for one that cannot be read."""
+        return (i.content if isinstance(i.content, dict) else None for i in self.items())
 
 
 def open_rows(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..dag.errors import InputError
+from ..dag.errors import ConfigError, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,22 @@ class RunDir:
     def stdin(self) -> Path:
         """Rows that came from standard input or a pipe."""
         return self.path / "input.jsonl"
+
+    def lock(self) -> int:
+        """Keep other processes out until the descriptor that is returned is closed.
+
+        Raises ConfigError when another one is at work here.
+        """
+        import fcntl
+
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            message = f"another process is running in {self.path}: wait for it, or end it"
+            raise ConfigError(message) from None
+        return folder
 
     def holds_run(self) -> bool:
         return self.config.exists()

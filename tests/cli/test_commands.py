@@ -95,7 +95,7 @@ def test_draw_writes_the_kind_that_the_name_says(
 def test_explain_counts_before_anything_runs(here: Path, plait: Plait) -> None:
     write_rows(here / "rows.jsonl", [{"topic": "a"}, {"topic": "a"}, {"topic": "b"}])
     ended = plait("explain", "wf.py", "-i", "rows.jsonl")
-    assert ended.code == 0 and "3 calls, 2 distinct" in ended.out
+    assert ended.code == 0 and "3 LLM calls" in ended.out
     plan = plait("explain", "wf.py", "-i", "rows.jsonl", "--json", "--limit", "2").json
     assert plan["rows"] == 2 and plan["totals"]["llm_calls"] == 2
     assert plait("explain", "wf.py").code == 0

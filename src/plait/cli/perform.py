@@ -75,7 +75,9 @@ class Signals:
         if self.count == 1:
             self._batch.stop("interrupted")
             running = self._batch.stats.rows_running
-            self._progress.say(f"stopping: {running} rows under way finish; again to end at once")
+            with suppress(RuntimeError):  # in the middle of writing to the terminal
+                say = f"stopping: {running} rows under way finish; again to end at once"
+                self._progress.say(say)
         elif self.count == 2:
             self._batch.abort()
         else:

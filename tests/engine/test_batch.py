@@ -1,0 +1,166 @@
+"""A batch as a whole: one result per row, whatever is in the file and however it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plait import ConfigError
+from plait.engine.batch import Batch, Settings
+from plait.engine.prepare import prepare, prepare_retry
+from plait.engine.run import Row
+
+WORKFLOW = """
+import asyncio
+from plait import tool
+@tool(effect="pure")
+async def work(n: int) -> int:
+    for _ in range(n % 4):
+        await asyncio.sleep(0)
+    if n % 5 == 0:
+        raise ValueError("a fifth")
+    return -n
+"""
+lines = st.lists(
+    st.one_of(st.integers(0, 99), st.sampled_from(["{", "[1]", '{"n": "x"}', '{"m": 1}', ""])),
+    max_size=25,
+)
+
+
+def write(folder: Path, given_lines: list[int | str]) -> int:
+    """A file of rows that begins with a good one; how many rows it has."""
+    texts = ['{"n": 1}', *(x if isinstance(x, str) else json.dumps({"n": x}) for x in given_lines)]
+    (folder / "rows.jsonl").write_text("\n".join(texts))
+    (folder / "wf.py").write_text(WORKFLOW)
+    return sum(bool(text) for text in texts)
+
+
+def execute(batch: Batch, stop_after: int | None = None, abort: bool = False) -> None:
+    """Run a batch, and stop it once so many rows are written."""
+    write_row, count = batch._results.write, 0
+
+    def counted(row: Row) -> None:
+        nonlocal count
+        write_row(row)
+        count += 1
+        if count == stop_after:
+            batch.abort() if abort else batch.stop("interrupted")
+
+    batch._results.write = counted  # type: ignore[method-assign]
+    try:
+        asyncio.run(batch.execute())
+    finally:
+        batch.engine.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def asked(folder: Path, **options: Any) -> Settings:
+    return Settings(
+        str(folder / "wf.py"), str(folder / "rows.jsonl"), backend="fake", **options
+    )  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lines, st.integers(1, 8), st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=3),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_every_row_has_exactly_one_result_however_often_it_is_stopped(
+    tmp_path_factory: pytest.TempPathFactory, given_lines: list[int | str], window: int,
+    stops: list[tuple[int, bool]], keep_order: bool, copied: bool,
+) -> None:  # fmt: skip
+    folder = tmp_path_factory.mktemp("batch")
+    count, run_dir = write(folder, given_lines), folder / "r"
+    out = folder / "out.jsonl" if copied else run_dir / "out.jsonl"
+    options = asked(
+        folder, max_rows=window, keep_order=keep_order, output=str(out) if copied else None
+    )
+    for number, (after, abort) in enumerate([*stops, (None, False)]):
+        batch = prepare(options, run_dir, resume=number > 0)
+        execute(batch, after, abort)
+        done = {row["id"] for row in read(run_dir / "out.jsonl")}
+        assert len(read(run_dir / "out.jsonl")) == len(done), "a row has two results"
+        assert {row["id"] for row in read(out)} == done
+    assert batch.complete and len(read(out)) == count == len(batch.rows)
+    assert {row["id"] for row in read(out)} == set(batch.rows.lines)
+    if keep_order:
+        assert [row["id"] for row in read(out)] == list(batch.rows.lines)
+    texts = [text for text in ("1", *map(str, given_lines)) if text]
+    for row, item in zip(sorted(read(out), key=lambda r: list(batch.rows.lines).index(r["id"])),
+                         texts, strict=True):  # fmt: skip
+        good = item.isdigit() and int(item) % 5 != 0
+        assert row["status"] == ("ok" if good else "error")
+        assert row["output"] == (-int(item) if good else None)
+    assert batch.failed == sum(row["status"] == "error" for row in read(out))
+
+
+def test_a_directory_is_run_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    write(tmp_path, [2, 3])
+    first = prepare(asked(tmp_path), tmp_path / "r")
+    with pytest.raises(ConfigError, match="another process is running"):
+        prepare(asked(tmp_path), tmp_path / "r", resume=True)
+    execute(first)
+    execute(prepare(asked(tmp_path), tmp_path / "r", resume=True))
+
+
+def test_the_record_itself_may_be_named_as_the_output(tmp_path: Path) -> None:
+    count = write(tmp_path, list(range(20)))
+    options = asked(tmp_path, output=str(tmp_path / "r" / "out.jsonl"), keep_order=True)
+    (tmp_path / "r").mkdir()
+    execute(prepare(options, tmp_path / "r"), 5)
+    execute(prepare(options, tmp_path / "r", resume=True))
+    assert [row["id"] for row in read(tmp_path / "r" / "out.jsonl")] == list(range(count))
+
+
+def test_a_smaller_limit_finds_its_rows_done(tmp_path: Path) -> None:
+    write(tmp_path, [2, 3, 4])
+    execute(prepare(asked(tmp_path), tmp_path / "r"))
+    batch = prepare(asked(tmp_path, limit=2), tmp_path / "r", resume=True)
+    execute(batch)
+    assert batch.complete and len(batch.before) == 2
+    assert len(read(tmp_path / "r" / "out.jsonl")) == 4
+
+
+def test_retry_of_a_stopped_run_also_runs_what_is_missing(tmp_path: Path) -> None:
+    count = write(tmp_path, list(range(30)))
+    execute(prepare(asked(tmp_path, max_rows=2), tmp_path / "r"), 12)
+    (tmp_path / "wf.py").write_text(WORKFLOW.replace("n % 5 == 0", "n == 25"))
+    batch = prepare_retry(tmp_path / "r")
+    execute(batch)
+    rows = read(tmp_path / "r" / "out.jsonl")
+    assert len(rows) == count == len({row["id"] for row in rows})
+    assert [row["id"] for row in rows if row["status"] == "error"] == [26] and batch.failed == 1
+
+
+def test_rows_that_resume_keep_their_ids_and_seeds(tmp_path: Path) -> None:
+    """A sampled call draws from its row's own seed: where the run was cut does not show."""
+    (tmp_path / "wf.py").write_text(
+        "from plait import llm\n@llm(temperature=1.0)\ndef ask(n: int) -> str:\n    return str(n)\n"
+    )
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(12)))
+    seeds: list[dict[str, int]] = []
+    for name, stops in (("a", (None,)), ("b", (5, None))):
+        drawn: dict[str, int] = {}
+        for number, after in enumerate(stops):
+            batch = prepare(asked(tmp_path, max_rows=1), tmp_path / name, resume=number > 0)
+            generate = batch.engine.backend.generate
+
+            async def noted(call: Any, generate: Any = generate, drawn: Any = drawn) -> Any:
+                drawn[call.row] = call.seed
+                return await generate(call)
+
+            batch.engine.backend.generate = noted  # type: ignore[method-assign]
+            execute(batch, after)
+        seeds.append(drawn)
+    assert seeds[0] == seeds[1] and len(set(seeds[0].values())) == 12
