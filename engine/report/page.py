@@ -175,7 +175,7 @@ def _rows(facts: Facts) -> str:
             f'<td class="n">{short_time(float(row.get("seconds") or 0))}</td>'
             f'<td class="n">{usage.get("prompt_tokens", 0):,}</td>'
             f'<td class="n">{usage.get("completion_tokens", 0):,}</td>'
-            f"<td>{_e(_cut(_text(outcome), 140))}</td></tr>"
+            f'<td class="cut">{_e(_cut(_text(outcome), 200))}</td></tr>'
         )
     head = ("row", "status", "took", "tokens read", "written", "output")
     table = _table(head, rows, right=("took", "tokens read", "written"))

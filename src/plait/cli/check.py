@@ -6,9 +6,10 @@ from .options import Json, Models, Target, print_json
 
 
 def check(target: Target, models: Models = None, as_json: Json = False) -> int:
-    """Find every problem of a workflow without running it, each with file, line and a hint.
+    """Find every problem of a workflow.
 
-    Ends with 0 when there is none, else with 1.
+    Nothing is run; each problem comes with file, line and a hint. Ends with 0 when there is
+    none, else with 1.
     """
     from dataclasses import asdict
 

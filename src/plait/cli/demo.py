@@ -22,7 +22,10 @@ def demo(
     backend: Annotated[str, typer.Option(help="local, or fake: without the model.")] = "local",
     as_json: Json = False,
 ) -> int:
-    """Solve 100 word problems with the embedded model, each in two ways, and compare them."""
+    """Run an example on the embedded model.
+
+    It solves 100 word problems, each in two ways, and compares the answers.
+    """
     from ..engine.batch import Settings
     from ..engine.prepare import prepare
     from ..engine.results import read_results

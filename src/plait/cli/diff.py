@@ -14,9 +14,10 @@ SHOWN = 10
 
 
 def diff(run_a: Run, run_b: Run, as_json: Json = False) -> int:
-    """Compare the results of two runs row by row: status, output and kind of error.
+    """Compare two runs row by row.
 
-    Ends with 0 when they are the same, with 2 when they differ.
+    Rows are the same when status, output and kind of error are. Ends with 0 when they are the
+    same, with 2 when they differ.
     """
     from ..engine.compare import compare
 

@@ -11,9 +11,10 @@ EXTRAS = {"json": "llguidance", "parquet": "pyarrow"}
 
 
 def doctor(as_json: Json = False) -> int:
-    """Look at this machine: Python, torch, processors, memory, extras, the demo model.
+    """See what this machine has for plait.
 
-    Ends with 1 when something that plait needs is missing.
+    Python, torch, processors, memory, extras, the demo model. Ends with 1 when something that
+    plait needs is missing.
     """
     found = {name: look() for name, look in LOOKS.items()}
     fine = all(ok is not False for ok, _ in found.values())

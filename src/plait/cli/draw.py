@@ -19,7 +19,7 @@ def draw(
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Draw a workflow's DAG as SVG, Mermaid text, or a self-contained HTML page."""
+    """Draw a workflow as SVG, Mermaid or HTML."""
     from ..dag import draw as drawings
     from ..dag.errors import ConfigError
     from ..engine.loading import load

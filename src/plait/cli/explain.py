@@ -20,7 +20,7 @@ def explain(
     limit: Annotated[int | None, typer.Option(help="Only the first rows.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Show what would run for these rows, before anything runs."""
+    """Show what would run, before it runs."""
     from ..dag.plan import make_plan
     from ..engine.loading import load
     from ..engine.rows import open_rows

@@ -19,7 +19,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write the report of a run: one HTML file that needs no network."""
+    """Write the report of a run.
+
+    It is one HTML file that needs no network.
+    """
     from ..dag.errors import ConfigError
     from ..engine.report import read_facts, write_report
     from ..engine.rundir import RunDir

@@ -17,9 +17,10 @@ def retry(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run the failed rows of a run again, and those that never ran, in the same directory.
+    """Run the failed rows of a run again.
 
-    The workflow file may have changed since, which is how a mistake in it is put right; the rows
+    Those that never ran are run too, all in the same directory. The workflow file may have
+    changed since, which is how a mistake in it is put right; the rows
     may not.
     """
     from ..engine.prepare import prepare_retry

@@ -33,7 +33,7 @@ def run(
     max_errors: Annotated[
         str | None,
         typer.Option(metavar="N|P%",
-                     help="Stop when more rows have failed; P% is of all rows of the input."),
+                     help="Stop when more rows have failed; P% is of all rows to run."),
     ] = None,
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Write results in the order of the input.")
@@ -51,9 +51,10 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:  # fmt: skip
-    """Run a workflow for every row of a file; results are written as rows finish.
+    """Run a workflow for every row of a file.
 
-    Every input row gets exactly one output row. A row that fails becomes one with status "error";
+    Results are written as rows finish. Every input row gets exactly one output row. A row that
+    fails becomes one with status "error";
     the others go on. Ctrl-C finishes what is under way, a second one does not.
 
     Ends with 0 when every row is ok, 2 when some failed, 3 when interrupted.
