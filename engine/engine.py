@@ -33,8 +33,9 @@ class Engine:
 
     model: directory, Hugging Face id or "demo"; `models` gives further aliases, `@llm(model=...)`
     names them. device: "auto", "cpu", "cuda". dtype: "auto" is float32 on a CPU and the
-    checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for KV caches. backend: "local", "fake"
-    (answers with the last message) or an object with the methods of `Backend`.
+    checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for the KV caches of each model. memory:
+    a limit for all models together, weights and KV; idle models make room for others. backend:
+    "local", "fake" (answers with the last message) or an object with the methods of `Backend`.
     max_rows: most rows under way at once. Use it in a `with` block, or call `close`.
 
     Raises ModelError when a model is not there, ConfigError for settings that cannot be.
@@ -43,7 +44,8 @@ class Engine:
     def __init__(
         self, model: str | Path | None = None, *, models: Mapping[str, str | Path] | None = None,
         device: str = "auto", dtype: str = "auto", kv_memory: int | str | None = None,
-        backend: str | Backend = "local", max_rows: int = DEFAULT_WINDOW, seed: int = 0,
+        memory: int | str | None = None, backend: str | Backend = "local",
+        max_rows: int = DEFAULT_WINDOW, seed: int = 0,
     ) -> None:  # fmt: skip
         if max_rows < 1:
             raise ConfigError(f"max_rows={max_rows} is out of range: at least 1")
@@ -54,7 +56,7 @@ class Engine:
         self._loop = LoopThread()
         if backend == "local":
             self.backend: Backend = LocalBackend(
-                aliases, device=device, dtype=dtype, kv_memory=kv_memory
+                aliases, memory, device=device, dtype=dtype, kv_memory=kv_memory
             )
         elif backend == "fake":
             self.backend = FakeBackend()

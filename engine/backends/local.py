@@ -1,13 +1,18 @@
-"""The local backend: models of this machine, each served by an `LLM` engine of its own."""
+"""The local backend: models of this machine, each served by an `LLM` engine of its own.
+
+Models load at their first use. Under a memory limit an idle one makes room for another; a model
+with calls under way stays. Loading happens in threads, so the event loop goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +26,7 @@ from .backend import Call
 
 if TYPE_CHECKING:
     from ..llm import LLM
+    from ..llm.shelf import Shelf
 
 log = logging.getLogger("plait")
 MAX_CHARS_PER_TOKEN = 64
@@ -30,14 +36,20 @@ INLINE_CHARS = 8_192
 
 
 class LocalBackend:
-    """Serves several models by alias; aliases that name one directory share one engine."""
+    """Serves several models by alias; aliases that name one directory share one engine.
 
-    def __init__(self, models: Mapping[str, str | Path], **options: Any) -> None:
+    memory: bytes (or "8GiB") for all models together, weights and KV; None sets no limit.
+    """
+
+    def __init__(
+        self, models: Mapping[str, str | Path], memory: int | str | None = None, **options: Any
+    ) -> None:
         self._names = dict(models)
-        self._options = options
+        self._memory, self._options = memory, options
         self._paths = {alias: find_model(name) for alias, name in models.items()}
-        self._llms: dict[Path, LLM] = {}
         self._lock = threading.Lock()
+        self._shelf: Shelf[LLM] | None = None
+        self._loading = ThreadPoolExecutor(max(4, len(self._paths)), "plait-load")
         self._tokenizing = ThreadPoolExecutor(1, "plait-tokenize")
         self._closed = False
         self._warned = False
@@ -47,28 +59,61 @@ class LocalBackend:
             if alias not in self._paths:
                 known = list_names(list(self._paths))
                 raise ConfigError(f"no model is given for alias {alias!r}: known are {known}")
-            if self._paths[alias] not in self._llms:
-                await asyncio.to_thread(self.llm, alias)
+        # Under a limit not all of them may fit at once; the first tells what cannot load at all.
+        for alias in models if self._memory is None else models[:1]:
+            async with self._borrow(alias):
+                pass
 
     def llm(self, alias: str) -> LLM:
-        """The engine of an alias, loaded at its first use. Blocks while it loads."""
-        path = self._paths[alias]
+        """The engine of an alias, loaded now if it is not. Blocks while it loads."""
+        with self._models().borrow(alias) as llm:
+            return llm
+
+    async def generate(self, call: Call) -> list[Generation]:
+        if call.model not in self._paths:
+            await self.open((call.model,))
+        async with self._borrow(call.model) as llm:
+            token_ids = await self._encode(llm, call)
+            sampling = self._supported(call.sampling)
+            return await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
+
+    def _models(self) -> Shelf[LLM]:
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
-            if path not in self._llms:
-                from ..llm import LLM
+            if self._shelf is None:
+                self._shelf = _shelf(self._paths, self._memory, self._options)
+            return self._shelf
 
-                self._llms[path] = LLM(path, **self._options)
-            return self._llms[path]
+    @asynccontextmanager
+    async def _borrow(self, alias: str) -> AsyncIterator[LLM]:
+        """An engine that stays loaded inside the block."""
+        shelf = self._shelf
+        llm = shelf.take_loaded(alias) if shelf is not None else None
+        if llm is None:
+            llm = await self._load(alias)
+            shelf = self._models()
+        assert shelf is not None
+        try:
+            yield llm
+        finally:
+            shelf.give(alias)
 
-    async def generate(self, call: Call) -> list[Generation]:
-        if call.model not in self._paths or self._paths[call.model] not in self._llms:
-            await self.open((call.model,))
-        llm = self._llms[self._paths[call.model]]
-        token_ids = await self._encode(llm, call)
-        sampling = self._supported(call.sampling)
-        return await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
+    async def _load(self, alias: str) -> LLM:
+        """Take an engine that must be loaded first. Whoever stops waiting gives it back."""
+        loop = asyncio.get_running_loop()
+        taken = loop.run_in_executor(self._loading, lambda: self._models().take(alias))
+        try:
+            return await asyncio.shield(taken)
+        except asyncio.CancelledError:
+            taken.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else self._give(alias)
+            )
+            raise
+
+    def _give(self, alias: str) -> None:
+        if self._shelf is not None:
+            self._shelf.give(alias)
 
     async def _encode(self, llm: LLM, call: Call) -> Sequence[int]:
         prompt = call.prompt
@@ -95,17 +140,52 @@ class LocalBackend:
         return replace(sampling, json_schema=None)
 
     def describe(self) -> dict[str, Any]:
-        loaded = {
-            alias: {"device": str(self._llms[p].device), "dtype": str(self._llms[p].dtype)}
-            for alias, p in self._paths.items() if p in self._llms
-        }  # fmt: skip
-        names = {alias: str(name) for alias, name in self._names.items()}
-        return {"backend": "local", "models": names, "loaded": loaded}
+        shelf = self._shelf
+        engines = shelf.loaded if shelf is not None else {}
+        moves = shelf.costs() if shelf is not None else {}
+        return {
+            "backend": "local",
+            "models": {alias: str(name) for alias, name in self._names.items()},
+            "loaded": {a: {"device": e.device, "dtype": e.dtype} for a, e in engines.items()},
+            "loads": {alias: asdict(cost) for alias, cost in moves.items()},
+        }
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            llms, self._llms = list(self._llms.values()), {}
-        for llm in llms:
-            llm.close()
-        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+            shelf = self._shelf
+        if shelf is not None:
+            shelf.close()
+        for pool in (self._loading, self._tokenizing):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _shelf(
+    paths: Mapping[str, Path], memory: int | str | None, options: Mapping[str, Any]
+) -> Shelf[LLM]:
+    # Here, not above: these import torch, which must wait until a model is really wanted.
+    from ..llm import LLM
+    from ..llm.memory import parse_bytes
+    from ..llm.model import estimate_bytes
+    from ..llm.shelf import Shelf
+
+    if memory is None:
+        return Shelf(paths, lambda path: LLM(path, **options))
+    limit, kind, device = parse_bytes(memory), options.get("dtype"), options.get("device")
+    weights = {p: estimate_bytes(p, kind or "auto", device or "auto") for p in set(paths.values())}
+    asked = options.get("kv_memory")
+    kv = parse_bytes(asked) if asked is not None else kv_share(limit, list(weights.values()))
+    settings = {**options, "kv_memory": max(kv, 1)}
+    return Shelf(paths, lambda path: LLM(path, **settings), limit, lambda path: weights[path] + kv)
+
+
+def kv_share(limit: int, weights: Sequence[int]) -> int:
+    """KV memory for each of several models under one limit, when none was asked for.
+
+    If all weights fit together, what they leave is shared; else the largest model alone must fit.
+    A margin of 2 % is left for weights that are larger in memory than in their files.
+    """
+    room = limit * 98 // 100
+    if sum(weights) < room:
+        return (room - sum(weights)) // len(weights)
+    return max(0, room - max(weights))

@@ -99,6 +99,15 @@ class Shelf(Generic[E]):
                 raise
             return place.engine
 
+    def take_loaded(self, alias: str) -> E | None:
+        """`take` when the engine is there now, else None; never blocks for a load."""
+        place = self._places.get(alias)
+        with self._changed:
+            if place is None or place.engine is None:
+                return None
+            place.users += 1
+            return place.engine
+
     def give(self, alias: str) -> None:
         """Give a borrowed engine back."""
         with self._changed:

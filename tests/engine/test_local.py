@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import plait
 from plait import Engine, llm, workflow
+from plait.engine.backends.local import kv_share
 
 from .llm import models
 
@@ -136,3 +137,37 @@ def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
         pytest.raises(plait.ModelError, match="config"),
     ):
         engine.run(draft, [{"topic": "x"}])
+
+
+def test_models_take_turns_under_one_memory_limit(model: Path, tmp_path: Path) -> None:
+    other = models.save_with_tokenizer(tmp_path / "other")
+
+    @llm(model="second", max_tokens=5)
+    def second(text: str) -> str:
+        return text
+
+    @workflow
+    def both(topic: str) -> list[str]:
+        first = draft(topic)
+        return [first, second(first), draft(second(topic))]
+
+    two = {"default": model, "second": other}
+    with Engine(models=two) as engine:
+        free = engine.run(both, rows(4))
+        assert len(engine.backend.describe()["loaded"]) == 2
+    small = 40_000
+    with Engine(models=two, kv_memory=small) as engine:
+        need = engine.backend.llm("default").memory_bytes  # type: ignore[attr-defined]
+    with Engine(models=two, kv_memory=small, memory=need * 3 // 2) as engine:
+        tight = engine.run(both, rows(4))
+        described = engine.backend.describe()
+    assert tight.outputs == free.outputs and len(described["loaded"]) == 1
+    assert sum(cost["loads"] for cost in described["loads"].values()) >= 3
+    with Engine(models=two, memory=1000) as engine, pytest.raises(plait.ModelError, match="limit"):
+        engine.run(both, rows(1))
+
+
+def test_kv_share() -> None:
+    assert kv_share(1000, [100, 300]) == (980 - 400) // 2
+    assert kv_share(1000, [600, 700]) == 980 - 700
+    assert kv_share(1000, [2000]) == 0
