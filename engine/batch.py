@@ -191,6 +191,11 @@ class Batch:
         self.run.write(self.config)
         write_text(self.run.trace, trace_json(self.stats, self.workflow.name))
 
+    def discard(self) -> None:
+        """Take the directory away again, unless it holds results or earlier starts."""
+        if len(self.config["sessions"]) == 1 and not self.run.out.stat().st_size:
+            self.run.remove()
+
     @property
     def status(self) -> str:
         return "complete" if self.complete else self.stopped or "failed"

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ class RunDir:
 
     def holds_run(self) -> bool:
         return self.config.exists()
+
+    def remove(self) -> None:
+        """Delete the files of the run, and the directory when nothing else is in it."""
+        for path in (self.config, self.plan, self.out, self.trace, self.drawing, self.report,
+                     self.stdin):  # fmt: skip
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def read(self) -> dict[str, Any]:
         """`run.json`. Raises InputError when there is none or it cannot be read."""

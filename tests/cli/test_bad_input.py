@@ -182,6 +182,30 @@ def test_options_that_cannot_be(
     assert not (here / "r").exists()
 
 
+MODELS: list[tuple[dict[str, bytes], str]] = [
+    ({}, "config.json"),
+    ({"config.json": b"{"}, "config.json"),
+    ({"config.json": b'{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}',
+      "model.safetensors": b""}, "mamba"),
+    ({"config.json": b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}',
+      "pytorch_model.bin": b"pickle"}, "safetensors"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "told"), MODELS)
+def test_a_model_that_cannot_be_loaded(
+    here: Path, plait: Plait, files: dict[str, bytes], told: str
+) -> None:
+    write_rows(here / "rows.jsonl", topics(2))
+    (here / "model").mkdir()
+    for name, data in files.items():
+        (here / "model" / name).write_bytes(data)
+    ended = plait("run", "wf.py", "-i", "rows.jsonl", "--run-dir", "r", "--model", "model")
+    assert ended.code == 1 and told in ended.err, ended.err
+    assert "Traceback" not in ended.err and len(ended.err.splitlines()) == 1
+    assert not (here / "r").exists(), "a run that never began left a directory"
+
+
 def test_a_mistake_is_told_as_json_when_asked(here: Path, plait: Plait) -> None:
     ended = run(plait, "-i", "none.jsonl", "--json")
     assert ended.code == 1 and ended.json["error"]["type"] == "InputError"

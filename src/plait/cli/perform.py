@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from types import FrameType
 from typing import Any
 
+from ..dag.errors import UserError
 from ..engine.batch import Batch
 from ..engine.report import write_report
 from .options import print_json
@@ -25,6 +26,9 @@ def perform(prepare: Callable[[], Batch], *, as_json: bool = False, quiet: bool 
     try:
         with progress_for(batch, quiet) as progress, Signals(batch, progress) as signals:
             asyncio.run(_execute(batch, progress, signals, as_json, quiet))
+    except UserError:  # a model that cannot be loaded
+        batch.discard()
+        raise
     finally:
         batch.engine.close()
     return _end(batch, as_json, quiet)

@@ -20,8 +20,8 @@ def retry(
     """Run the failed rows of a run again.
 
     Those that never ran are run too, all in the same directory. The workflow file may have
-    changed since, which is how a mistake in it is put right; the rows
-    may not.
+    changed since, which is how a mistake in it is put right; the
+    rows may not.
     """
     from ..engine.prepare import prepare_retry
     from .perform import perform
