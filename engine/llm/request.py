@@ -50,6 +50,8 @@ class Request:
     cached: int | None = None
     """Prompt tokens found in the cache when it was first admitted."""
     preemptions: int = 0
+    passed: int = 0
+    """How often others were admitted before it although it was first in order."""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     grammar: Grammar | None = None
     stream: TextStream | None = None

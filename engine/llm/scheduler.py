@@ -5,15 +5,15 @@ Each step mixes the newest token of every running request with as much prefill a
 
 - Order: priority, then arrival. A priority of 1 counts like an arrival `AGEING` seconds earlier,
   so whoever waits moves up at the same pace as everybody else and nobody waits for ever.
-- Admission takes the pages a request is expected to need, side by side. Nothing overtakes a
-  request that does not fit, except one that waits for a prefix somebody else is computing.
+- Admission takes the pages a request is expected to need, side by side. Among the next in order
+  those with the longest cached prefix go first, so that memory is used by those who share it; a
+  request is passed over a bounded number of times. One whose prefix somebody is computing waits.
 - Preemption gives the pages of the request that is last in order to the tree, where they stay
   until evicted; the request goes back to waiting and computes only what was lost.
 """
 
 from __future__ import annotations
 
-import heapq
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator
@@ -31,6 +31,10 @@ PageKey = tuple[int, tuple[int, ...]]
 """(node, tokens of the next page): a page that somebody may be computing now."""
 
 
+LOOK_AHEAD = 64
+"""Waiting requests among which those with a cached prefix go first."""
+PATIENCE = 128
+"""How often a request may be passed over by such."""
 LOG = 256
 """Evictions and preemptions remembered for `explain`."""
 
@@ -107,13 +111,16 @@ class Scheduler:
         self.log: deque[Preemption | Eviction] = deque(maxlen=LOG)
         self.preemptions = 0
         self.evicted_tokens = 0
-        self._waiting: list[tuple[tuple[float, int], Request]] = []
+        self._waiting: list[Request] = []
+        self._stuck: tuple[int, int] | None = None
+        """State in which nobody could be admitted: no use in trying again before it changes."""
         self._parked: dict[PageKey, list[Request]] = {}
 
     # ---- from outside ----------------------------------------------------------------------
 
     def add(self, request: Request) -> None:
-        heapq.heappush(self._waiting, (order(request), request))
+        insort(self._waiting, request, key=order)
+        self._stuck = None
 
     def remove(self, request: Request, now: float, keep: bool = True) -> None:
         """End a request, wherever it stands; its KV stays cached unless it is not to be kept."""
@@ -121,8 +128,8 @@ class Scheduler:
             self.running.remove(request)
             self._give_up(request, now, keep)
             return
-        self._waiting = [e for e in self._waiting if e[1] is not request]
-        heapq.heapify(self._waiting)
+        if request in self._waiting:
+            self._waiting.remove(request)
         for parked in self._parked.values():
             if request in parked:
                 parked.remove(request)
@@ -134,15 +141,14 @@ class Scheduler:
     def requests(self) -> Iterator[Request]:
         """Everyone, running or waiting."""
         yield from self.running
-        for _, request in self._waiting:
-            yield request
+        yield from self._waiting
         for parked in self._parked.values():
             yield from parked
 
     # ---- one step --------------------------------------------------------------------------
 
     def schedule(self, now: float) -> list[Chunk]:
-        """The chunks of the next step. Empty only when nobody is left."""
+        """The chunks of the next step, in order. Empty only when nobody is left."""
         budget = self.limits.batch_tokens
         chunks: list[Chunk] = []
         for request in self.running[:budget]:
@@ -157,8 +163,9 @@ class Scheduler:
             budget -= count
             if budget == 0:
                 break
-        if self._waiting or self._parked:
+        if (self._waiting or self._parked) and self._stuck != (self.changes, budget):
             self._admit(chunks, budget, now)
+            chunks.sort(key=lambda chunk: order(chunk.request))  # as they come in the next step
         return chunks
 
     def commit(self, chunks: list[Chunk], now: float) -> None:
@@ -174,24 +181,44 @@ class Scheduler:
     def _admit(self, chunks: list[Chunk], budget: int, now: float) -> None:
         flight = {key for r in self.running if (key := self._next_page(r)) is not None}
         self._unpark(flight)
-        while self._waiting and budget > 0 and len(self.running) < self.limits.running:
-            request = self._waiting[0][1]
-            key = self._claim(request, flight, now)
+        for request in self._candidates():
+            if budget <= 0 or len(self.running) >= self.limits.running:
+                return
+            key = self._claim(request, flight)
             if key is not None:
-                heapq.heappop(self._waiting)
+                self._waiting.remove(request)
                 self._parked.setdefault(key, []).append(request)
                 continue
             if not self._place(request, now):
                 if not self.running:
                     raise CannotFit(request)
-                break
-            heapq.heappop(self._waiting)
-            insort(self.running, request, key=order)
+                self._stuck = (self.changes, budget)
+                return
+            self._start(request)
             count = min(request.left, budget)
             chunks.append(Chunk(request, request.computed, count))
             budget -= count
             if (mine := self._next_page(request)) is not None:
                 flight.add(mine)
+
+    def _candidates(self) -> list[Request]:
+        """Who to admit, in this order: the longest cached prefix first, while it is still there.
+
+        Whoever was passed over `PATIENCE` times goes before all others.
+        """
+        first = self._waiting[: max(LOOK_AHEAD, self.limits.running)]
+        if len(first) < 2 or not self.limits.prefix_cache or first[0].passed >= PATIENCE:
+            return first
+        cached = {r.number: self.tree.match(r.tokens, r.salt).length for r in first[:LOOK_AHEAD]}
+        return sorted(first, key=lambda r: (-cached.get(r.number, 0), order(r)))
+
+    def _start(self, request: Request) -> None:
+        """From waiting to running; those that were before it in order have been passed over."""
+        at = self._waiting.index(request)
+        del self._waiting[at]
+        for earlier in self._waiting[: min(at, LOOK_AHEAD)]:
+            earlier.passed += 1
+        insort(self.running, request, key=order)
 
     def _unpark(self, flight: set[PageKey]) -> None:
         for key in [k for k in self._parked if k not in flight]:
@@ -207,7 +234,7 @@ class Scheduler:
             return None
         return request.node.id, tuple(request.tokens[request.shared : end])
 
-    def _claim(self, request: Request, flight: set[PageKey], now: float) -> PageKey | None:
+    def _claim(self, request: Request, flight: set[PageKey]) -> PageKey | None:
         """The page in flight this request should wait for, if any."""
         if not flight:
             return None

@@ -67,6 +67,7 @@ class Layout:
         """The next decode step of the same requests, scheduled in the same order."""
         assert self.grown < self.horizon and len(chunks) == self.rows
         packed = tuple([chunks[i] for i in self.order])
+        assert packed[0].request is self.chunks[0].request, "scheduled in another order"
         return replace(self, chunks=packed, grown=self.grown + 1)
 
     @property

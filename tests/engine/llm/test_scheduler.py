@@ -214,6 +214,31 @@ def test_evicted_prefixes_come_back_from_the_host() -> None:
     assert sim.computed <= 32 + 32 + 8
 
 
+def test_little_memory_goes_to_those_who_share_it() -> None:
+    rng = random.Random(4)
+    heads = [[h] * 40 for h in range(8)]
+    prompts = [[*head, 50 + i, i] for head in heads for i in range(6)]
+    rng.shuffle(prompts)
+    sim = Sim(pages=45, batch_tokens=200, running=16)
+    for prompt in prompts:
+        sim.ask(prompt, out=2)
+    sim.run()
+    assert sim.computed <= 8 * 40 + 48 * 4, "prefixes were evicted while they were needed"
+
+
+def test_nobody_is_passed_over_for_ever() -> None:
+    sim = Sim(pages=40, running=1)
+    sim.ask([1] * 20, out=1)
+    sim.run()
+    cold = sim.ask([2] * 20, out=1)
+    for _ in range(2000):
+        sim.ask([1] * 20, out=1)
+        sim.step()
+        if cold in sim.finished:
+            return
+    raise AssertionError("the request without a cached prefix starved")
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_traffic(seed: int) -> None:
     rng = random.Random(seed)
