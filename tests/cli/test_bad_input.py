@@ -90,6 +90,18 @@ def test_a_bad_line_is_a_bad_row(
     assert bad["id"] in (1, "line 2")
 
 
+def test_all_problems_of_a_workflow_are_told_at_once(here: Path, plait: Plait) -> None:
+    (here / "wf.py").write_text(
+        "from plait import llm, workflow\n@llm\ndef a(topic: str) -> str: return topic\n@workflow\n"
+        "def w(topic: str) -> str:\n    a(topics=topic)\n    return a(3, 4)\n"
+    )
+    write_rows(here / "rows.jsonl", topics(1))
+    ended = run(plait, "-i", "rows.jsonl")
+    first, *problems = ended.err.splitlines()
+    assert ended.code == 1 and first == f"plait: {len(problems)} problems:"
+    assert any("wf.py:6" in p for p in problems) and any("wf.py:7" in p for p in problems)
+
+
 def test_bad_lines_of_a_table(here: Path, plait: Plait) -> None:
     (here / "rows.csv").write_bytes(
         b'topic,times\na,1\nb\nc,1,2\nd,\n"\xff",1\ne,many\n"x"y,1\n\nf,2\ng,"1\n'

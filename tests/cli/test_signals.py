@@ -28,7 +28,7 @@ def stuck(topic: str) -> str:
     time.sleep(60)
     return topic
 """
-ROWS = 400
+ROWS = 250
 Plait = Callable[..., Ended]
 
 

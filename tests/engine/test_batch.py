@@ -70,7 +70,7 @@ def asked(folder: Path, **options: Any) -> Settings:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     lines, st.integers(1, 8), st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=3),

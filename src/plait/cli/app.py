@@ -87,7 +87,8 @@ def _failure(args: list[str], error: Exception, debug: bool) -> int:
 
     kind, text = type(error).__name__, str(error)
     if isinstance(error, UserError):
-        return _tell(args, kind, text)
+        problems = getattr(error, "problems", ())
+        return _tell(args, kind, f"{len(problems)} problems:\n{text}" if problems[1:] else text)
     where = "see the traceback above"
     if not debug:
         with tempfile.NamedTemporaryFile(
