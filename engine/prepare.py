@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +18,7 @@ from .loading import Loaded, load
 from .results import Copy, Id, OrderedCopy, Results, Sink, mend, read_results
 from .rows import Rows, open_rows
 from .rundir import RunDir, latest, new_directory
+from .spool import Spool
 
 VERSIONS = ("plait", "torch", "transformers", "pydantic")
 
@@ -33,7 +31,7 @@ def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = Fals
     loaded = load(settings.target)
     workflow = checked(loaded, settings)
     run = _find(settings, workflow, run_dir, resume)
-    with _Spool(settings, run, resume) as spool:
+    with Spool(settings, run, resume) as spool:
         rows = open_rows(spool.path, workflow.inputs, limit=settings.limit, name=spool.name)
         _check_output(settings, rows)
         identity = _identity(loaded, rows, settings)
@@ -63,7 +61,7 @@ def prepare_retry(run_dir: Path) -> Batch:
         ) from error
     loaded = load(settings.target)
     workflow = checked(loaded, settings)
-    with _Spool(settings, run, resume=True) as spool:
+    with Spool(settings, run, resume=True) as spool:
         rows = open_rows(spool.path, workflow.inputs, limit=settings.limit, name=spool.name)
     identity = _identity(loaded, rows, settings)
     kept = {"workflow": config["identity"].get("workflow")}
@@ -191,44 +189,6 @@ def _identity(loaded: Loaded, rows: Rows, settings: Settings) -> dict[str, Any]:
 
 
 # -- input and output --------------------------------------------------------------------------
-
-
-class _Spool:
-    """The file of rows. Standard input and pipes are read to their end into a file first, so that
-    they can be looked through before anything runs, and resumed."""
-
-    def __init__(self, settings: Settings, run: RunDir, resume: bool) -> None:
-        given = Path(settings.input)
-        self._kept, self._temporary = run.stdin, None
-        self.name = "standard input" if settings.input == "-" else settings.input
-        self.path = given
-        if settings.input != "-" and (not given.exists() or given.is_file() or given.is_dir()):
-            return
-        if resume and run.stdin.exists():
-            self.path = run.stdin
-            return
-        with tempfile.NamedTemporaryFile(suffix=".jsonl", delete=False) as file:
-            self.path = self._temporary = Path(file.name)
-            try:
-                with sys.stdin.buffer if settings.input == "-" else given.open("rb") as source:
-                    shutil.copyfileobj(source, file)
-            except BaseException:
-                self.path.unlink()
-                raise
-
-    def keep(self, rows: Rows) -> Rows:
-        """Move what was read into the run's directory, which is there by now."""
-        if self._temporary is None:
-            return rows
-        shutil.copyfile(self._temporary, self._kept)
-        return rows.moved(self._kept)
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.unlink()
 
 
 def _check_output(settings: Settings, rows: Rows) -> None:

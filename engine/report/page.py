@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from .charts import COLOURS, activity, histogram, short_time
 from .facts import Facts
+from .markup import cut, e, section, short, table, text, value
 
-CUT = 4_000
-"""Characters of a value that are shown."""
 _PILLS = {
     "complete": ("good", "complete"), "interrupted": ("warn", "interrupted"),
     "max_errors": ("bad", "stopped: too many errors"), "running": ("warn", "unfinished"),
@@ -22,7 +19,7 @@ _HINT = "Hover for a task and its row; wheel to zoom, drag to move, double-click
 
 
 def page(facts: Facts) -> str:
-    name = _e(facts.config.get("workflow", "run"))
+    name = e(facts.config.get("workflow", "run"))
     style, script = (files(__package__).joinpath(f).read_text("utf-8")
                      for f in ("page.css", "timeline.js"))  # fmt: skip
     parts = [
@@ -49,9 +46,9 @@ def _head(facts: Facts) -> str:
     what = [f"{settings.get('target')} over {settings.get('input')}", f"started {started} UTC"]
     what.append("a fake model" if settings.get("backend") == "fake" else f"model {models}")
     return (
-        f'<header><div class="title"><h1>{_e(facts.config.get("workflow"))}</h1>'
-        f'<span class="pill {shade}">{_e(said)}</span></div>'
-        f"<p>{' · '.join(map(_e, what))}</p></header>"
+        f'<header><div class="title"><h1>{e(facts.config.get("workflow"))}</h1>'
+        f'<span class="pill {shade}">{e(said)}</span></div>'
+        f"<p>{' · '.join(map(e, what))}</p></header>"
     )
 
 
@@ -67,11 +64,11 @@ def _tiles(facts: Facts) -> str:
     tiles.append((f"{sum(n['calls'] for n in facts.nodes.values()):,}", "model and tool calls", ""))
     if made:
         rate = f", {made / wall:,.0f}/s" if wall else ""
-        tiles.append((_short(made), f"tokens written{rate}", ""))
+        tiles.append((short(made), f"tokens written{rate}", ""))
         share = f", {cached / prompt:.0%} from cache" if prompt else ""
-        tiles.append((_short(prompt), f"tokens read{share}", ""))
+        tiles.append((short(prompt), f"tokens read{share}", ""))
     shown = "".join(
-        f'<div class="tile {kind}"><b>{value}</b><span>{_e(label)}</span></div>'
+        f'<div class="tile {kind}"><b>{value}</b><span>{e(label)}</span></div>'
         for value, label, kind in tiles
     )
     rows = max(1, facts.rows)
@@ -85,18 +82,18 @@ def _errors(facts: Facts) -> str:
     cards = []
     for kind, failures in sorted(facts.failures.items(), key=lambda f: -f[1].count):
         nodes = ", ".join(f"{node} ({n})" for node, n in failures.nodes.items())
-        where = f"<small>in {_e(_cut(nodes, 300))}</small>" if nodes else ""
+        where = f"<small>in {e(cut(nodes, 300))}</small>" if nodes else ""
         examples = "".join(
-            f"<li>row <code>{_e(row['id'])}</code>: "
-            f"{_e(_cut(str((row.get('error') or {}).get('message')), 600))}</li>"
+            f"<li>row <code>{e(row['id'])}</code>: "
+            f"{e(cut(str((row.get('error') or {}).get('message')), 600))}</li>"
             for row in failures.examples
         )
         rows = "row" if failures.count == 1 else "rows"
         cards.append(
-            f'<div class="card"><h3>{_e(kind)} · {failures.count:,} {rows} {where}</h3>'
+            f'<div class="card"><h3>{e(kind)} · {failures.count:,} {rows} {where}</h3>'
             f"<ul>{examples}</ul></div>"
         )
-    return _section("Errors", f'<div class="errors">{"".join(cards)}</div>')
+    return section("Errors", f'<div class="errors">{"".join(cards)}</div>')
 
 
 def _drawing(facts: Facts) -> str:
@@ -105,7 +102,7 @@ def _drawing(facts: Facts) -> str:
     # As an image the drawing keeps to itself: none of its style or script reaches the page.
     data = base64.b64encode(facts.drawing.encode()).decode()
     image = f'<img alt="the workflow as a graph" src="data:image/svg+xml;base64,{data}">'
-    return _section("Workflow", f'<div class="drawing">{image}</div>')
+    return section("Workflow", f'<div class="drawing">{image}</div>')
 
 
 def _nodes(facts: Facts) -> str:
@@ -125,12 +122,12 @@ def _nodes(facts: Facts) -> str:
                  *(f"{n[k]:,}" if n[k] else "–" for k in
                    ("prompt_tokens", "cached_tokens", "completion_tokens"))]  # fmt: skip
         rows.append(
-            f'<tr><td><span class="dot c{shades[name]}"></span>{_e(name)}</td>'
+            f'<tr><td><span class="dot c{shades[name]}"></span>{e(name)}</td>'
             f'<td class="wide">{bar}</td>'
             + "".join(f'<td class="n">{c}</td>' for c in cells)
             + "</tr>"
         )
-    return _section("Nodes", _table(head, rows), "seconds are summed over calls, which overlap")
+    return section("Nodes", table(head, rows), "seconds are summed over calls, which overlap")
 
 
 def _timeline(facts: Facts) -> str:
@@ -145,11 +142,11 @@ def _timeline(facts: Facts) -> str:
     if not spans:
         return embedded
     legend = "".join(
-        f'<span><i class="dot c{i % COLOURS}"></i>{_e(name)}</span>' for i, name in enumerate(names)
+        f'<span><i class="dot c{i % COLOURS}"></i>{e(name)}</span>' for i, name in enumerate(names)
     )
     note = f"the first {len(spans):,} tasks" if facts.dropped else f"{len(spans):,} tasks"
     return (
-        _section(
+        section(
             "Timeline",
             f'{activity(facts.tasks, names)}<div class="legend">{legend}</div>'
             f'<canvas id="timeline"></canvas><p id="told">{_HINT}</p>',
@@ -171,16 +168,16 @@ def _rows(facts: Facts) -> str:
         )
         status = "ok" if row["status"] == "ok" else "<em>error</em>"
         rows.append(
-            f"<tr><td><code>{_e(row['id'])}</code></td><td>{status}</td>"
+            f"<tr><td><code>{e(row['id'])}</code></td><td>{status}</td>"
             f'<td class="n">{short_time(float(row.get("seconds") or 0))}</td>'
             f'<td class="n">{usage.get("prompt_tokens", 0):,}</td>'
             f'<td class="n">{usage.get("completion_tokens", 0):,}</td>'
-            f'<td class="cut">{_e(_cut(_text(outcome), 200))}</td></tr>'
+            f'<td class="cut">{e(cut(text(outcome), 200))}</td></tr>'
         )
     head = ("row", "status", "took", "tokens read", "written", "output")
-    table = _table(head, rows, right=("took", "tokens read", "written"))
-    return _section("Time per row", histogram(facts.seconds, marks)) + _section(
-        "Slowest rows", table
+    slowest = table(head, rows, right=("took", "tokens read", "written"))
+    return section("Time per row", histogram(facts.seconds, marks)) + section(
+        "Slowest rows", slowest
     )
 
 
@@ -190,14 +187,14 @@ def _samples(facts: Facts) -> str:
     shown = []
     for number, row in enumerate(facts.samples):
         given = facts.inputs.get(row["id"])
-        left = f"<div><h3>input</h3><pre>{_e(_value(given))}</pre></div>" if given else ""
+        left = f"<div><h3>input</h3><pre>{e(value(given))}</pre></div>" if given else ""
         shown.append(
-            f"<details{' open' if number == 0 else ''}><summary><code>{_e(row['id'])}</code>"
-            f"<span>{_e(_cut(_text(row.get('output')), 160))}</span></summary>"
-            f'<div class="sides">{left}<div><h3>output</h3><pre>{_e(_value(row.get("output")))}'
+            f"<details{' open' if number == 0 else ''}><summary><code>{e(row['id'])}</code>"
+            f"<span>{e(cut(text(row.get('output')), 160))}</span></summary>"
+            f'<div class="sides">{left}<div><h3>output</h3><pre>{e(value(row.get("output")))}'
             "</pre></div></div></details>"
         )
-    return _section("Sample outputs", "".join(shown))
+    return section("Sample outputs", "".join(shown))
 
 
 def _about(facts: Facts) -> str:
@@ -205,56 +202,12 @@ def _about(facts: Facts) -> str:
     settings = {k: v for k, v in config.get("settings", {}).items() if v is not None}
     versions = ", ".join(f"{name} {v}" for name, v in config.get("versions", {}).items())
     pairs: list[tuple[str, Any]] = [("versions", versions), ("platform", config.get("platform"))]
-    pairs += [(k.replace("_", " "), _text(v)) for k, v in settings.items()]
+    pairs += [(k.replace("_", " "), text(v)) for k, v in settings.items()]
     starts = [
         f"{str(s.get('started'))[:19].replace('T', ' ')} UTC: {s.get('status')}"
         + (f" after {short_time(s['stats']['seconds'])}" if "stats" in s else "")
         for s in facts.sessions
     ]
     pairs += [("starts" if len(starts) > 1 else "start", "; ".join(starts))]
-    listed = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in pairs)
-    return _section("How it was run", f'<dl class="card">{listed}</dl>')
-
-
-# -- pieces ------------------------------------------------------------------------------------
-
-
-def _section(title: str, body: str, note: str = "") -> str:
-    small = f"<small>{_e(note)}</small>" if note else ""
-    return f"<section><h2>{_e(title)}{small}</h2>{body}</section>"
-
-
-def _table(head: Sequence[str], rows: Iterable[str], right: Sequence[str] = ()) -> str:
-    right = right or head[2:]
-    cells = "".join(
-        f"<th{' class=n' if name in right else ''}>{_e(name)}</th>" for name in head
-    )  # fmt: skip
-    body = "".join(rows)
-    return f'<div class="scroll"><table><tr>{cells}</tr>{body}</table></div>'
-
-
-def _e(value: Any) -> str:
-    """Text for HTML: escaped, and without lone surrogates, which UTF-8 cannot say."""
-    return escape(str(value).encode("utf-8", "replace").decode())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return _cut(value, CUT)
-    return _cut(json.dumps(value, ensure_ascii=False, indent=2, default=str), CUT)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _short(number: int) -> str:
-    """A count in a few characters: 1,234 or 5.6 M."""
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**5, "k")):
-        if number >= size:
-            return f"{number / (1000 if unit == 'k' else size):.3g} {unit}"
-    return f"{number:,}"
+    listed = "".join(f"<dt>{e(k)}</dt><dd>{e(v)}</dd>" for k, v in pairs)
+    return section("How it was run", f'<dl class="card">{listed}</dl>')
