@@ -58,7 +58,7 @@ def run_plait(count: int) -> float:
     from plait.engine.backends.fake import FakeBackend
 
     backend = FakeBackend(answer)
-    with Engine(backend=backend) as engine:
+    with Engine(backend=backend, plan=False) as engine:
 
         async def drain() -> int:
             return sum([row.ok async for row in engine.astream(graph, rows(count))])
@@ -121,7 +121,7 @@ def memory_per_row(small: int = 1_500, large: int = 4_000) -> float:
     from plait.engine.backends.fake import FakeBackend
 
     async def held(count: int) -> int:
-        with Engine(backend=FakeBackend(answer)) as engine:
+        with Engine(backend=FakeBackend(answer), plan=False) as engine:
             stream = engine.astream(graph, rows(count + 1))
             for _ in range(count):
                 await anext(stream)

@@ -49,9 +49,11 @@ def optimize(
     return plan
 
 
-def check_names(names: Collection[str], rules: Sequence[Rule] = RULES) -> None:
-    """Raise ConfigError for a name that no rule has."""
-    known = [rule.__name__ for rule in rules]
+def check_names(
+    names: Collection[str], rules: Sequence[Rule] = RULES, further: Sequence[str] = ()
+) -> None:
+    """Raise ConfigError for a name that no rule has; `further` names are known as well."""
+    known = [*(rule.__name__ for rule in rules), *further]
     for name in names:
         if name not in known:
             near = meant(name, known)

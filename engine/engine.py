@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..dag.errors import ConfigError, PlaitError, RowError
-from ..dag.plan import Plan, make_plan
+from ..dag.errors import ConfigError, RowError
+from ..dag.plan import Plan
 from ..dag.sampling import Sampling
 from ..dag.workflow import as_workflow
 from .backends.backend import Backend, Call
@@ -17,7 +18,9 @@ from .backends.local import LocalBackend
 from .bridge import LoopThread, Stream
 from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
-from .run import Item, Row, Run, Stats
+from .planning import check_disabled, plan_for
+from .run import Row, Run, Stats
+from .together import run_alone, run_together
 
 
 class RowStream(Stream[Row]):
@@ -36,7 +39,9 @@ class Engine:
     checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for the KV caches of each model. memory:
     a limit for all models together, weights and KV; idle models make room for others. backend:
     "local", "fake" (answers with the last message) or an object with the methods of `Backend`.
-    max_rows: most rows under way at once. Use it in a `with` block, or call `close`.
+    max_rows: most rows under way at once. plan: merge equal calls and order rows over the whole
+    batch; without, every call of every row runs on its own. disable: rules to leave out by name.
+    Use it in a `with` block, or call `close`.
 
     Raises ModelError when a model is not there, ConfigError for settings that cannot be.
     """
@@ -45,14 +50,16 @@ class Engine:
         self, model: str | Path | None = None, *, models: Mapping[str, str | Path] | None = None,
         device: str = "auto", dtype: str = "auto", kv_memory: int | str | None = None,
         memory: int | str | None = None, backend: str | Backend = "local",
-        max_rows: int = DEFAULT_WINDOW, seed: int = 0,
+        max_rows: int = DEFAULT_WINDOW, seed: int = 0, plan: bool = True,
+        disable: Collection[str] = (),
     ) -> None:  # fmt: skip
         if max_rows < 1:
             raise ConfigError(f"max_rows={max_rows} is out of range: at least 1")
         aliases = dict(models or {})
         if model is not None or not aliases:
             aliases["default"] = model if model is not None else "demo"
-        self._options = Options(max_rows, seed)
+        check_disabled(disable)
+        self._options = Options(max_rows, seed, plan, tuple(disable))
         self._loop = LoopThread()
         if backend == "local":
             self.backend: Backend = LocalBackend(
@@ -67,21 +74,47 @@ class Engine:
 
     # -- workflows -----------------------------------------------------------------------------
 
-    def run(self, workflow: Any, rows: Iterable[RowIn]) -> Run:
+    def run(
+        self, workflow: Any, rows: Iterable[RowIn], *, plan: bool | None = None,
+        disable: Collection[str] = (),
+    ) -> Run:  # fmt: skip
         """Run a workflow (or a lone operator) for every row; results in the rows' order.
 
-        A row that fails becomes a Row with status "error"; the others go on. Raises UserError
-        kinds for what concerns the whole run: the workflow, a model, the settings.
+        A row that fails becomes a Row with status "error"; the others go on. `plan` and `disable`
+        stand for the engine's own in this run. Raises UserError kinds for what concerns the whole
+        run: the workflow, a model, the settings.
         """
-        return self._loop.run(self.arun(workflow, rows))
+        return self._loop.run(self.arun(workflow, rows, plan=plan, disable=disable))
 
-    async def arun(self, workflow: Any, rows: Iterable[RowIn]) -> Run:
-        graph, rows = as_workflow(workflow), list(rows)
-        executor = Executor(graph, self.backend, self._options)
-        executor.stats.rows_total = len(rows)
-        done = [row async for row in executor.run(rows)]
-        done.sort(key=lambda row: row.index)
-        return Run(done, executor.stats, make_plan(graph, _readable(rows)))
+    async def arun(
+        self, workflow: Any, rows: Iterable[RowIn], *, plan: bool | None = None,
+        disable: Collection[str] = (),
+    ) -> Run:  # fmt: skip
+        options = self._choose(plan, disable)
+        return await run_alone(as_workflow(workflow), list(rows), self.backend, options)
+
+    def run_together(
+        self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
+    ) -> list[Run]:
+        """Run several workflows at once, each for its own rows, under one plan; a Run for each.
+
+        What they have in common is done once. Runs that must not share, such as repeats of one
+        measurement, are to be run one by one.
+        """
+        return self._loop.run(self.arun_together(batches, disable=disable))
+
+    async def arun_together(
+        self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
+    ) -> list[Run]:
+        found = [(as_workflow(workflow), list(rows)) for workflow, rows in batches]
+        return await run_together(found, self.backend, self._choose(True, disable))
+
+    def _choose(self, plan: bool | None, disable: Collection[str]) -> Options:
+        """The options of one run: the engine's, unless it asks for others."""
+        check_disabled(disable)
+        chosen = self._options.plan if plan is None else plan
+        names = tuple(dict.fromkeys((*self._options.disable, *disable)))
+        return replace(self._options, plan=chosen, disable=names)
 
     def stream(self, workflow: Any, rows: Iterable[RowIn]) -> RowStream:
         """Rows as they finish. `rows` is read only as far as there is room for further rows."""
@@ -101,12 +134,16 @@ class Engine:
         await self.backend.open(executor.workflow.models())
         return await executor.call(inputs)
 
-    def explain(self, workflow: Any, rows: Iterable[Mapping[str, Any]] = ()) -> Plan:
+    def explain(
+        self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
+    ) -> Plan:
         """The plan for these rows, without running anything; `print` it."""
-        return make_plan(as_workflow(workflow), _readable(list(rows)))
+        return plan_for([(as_workflow(workflow), list(rows))], self._choose(None, disable).disable)
 
-    async def aexplain(self, workflow: Any, rows: Iterable[Mapping[str, Any]] = ()) -> Plan:
-        return self.explain(workflow, rows)
+    async def aexplain(
+        self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
+    ) -> Plan:
+        return self.explain(workflow, rows, disable=disable)
 
     # -- plain generation ----------------------------------------------------------------------
 
@@ -181,8 +218,3 @@ def _prompts(prompts: Any) -> list[str | list[int]]:
     if items and all(isinstance(i, int) for i in items):
         return [items]
     return [item if isinstance(item, str) else list(item) for item in items]
-
-
-def _readable(rows: Sequence[RowIn]) -> list[Mapping[str, Any]]:
-    contents = (row.content if isinstance(row, Item) else row for row in rows)
-    return [row for row in contents if not isinstance(row, PlaitError)]

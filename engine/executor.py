@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from ..dag.errors import InputError, LimitError, PlaitError, PromptError, first_line
 from ..dag.live import gather
+from ..dag.logical import Plan
 from ..dag.messages import Message, Prompt
-from ..dag.nodes import Agent, LLMCall, Loop, Map, ToolCall, Workflow, resolve
+from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, ToolCall, Workflow, resolve
 from ..dag.template import Template
 from ..dag.workflow import as_workflow
 from ..tools.runner import run_tool
@@ -25,13 +26,18 @@ from .agent import run_agent
 from .backends.backend import Backend, Call
 from .generation import Generation
 from .live import run_live
+from .planning import RowIn as RowIn
+from .planning import plan_for, sharings, unplanned
 from .program import Program
 from .run import Item, Row, RowState, Stats, row_id
+from .sharing import Sharing
+from .single_flight import fresh
 from .values import decode, read_inputs
 from .wiring import Wiring
 
 DEFAULT_WINDOW = 256
-RowIn = Mapping[str, Any] | PlaitError | Item
+Admitted = tuple[int, int, RowIn]
+"""(place in the input, rank in the order of starting, row)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Options:
     """Most rows under way at once."""
     seed: int = 0
     """From it, the row and the node, every sampled call without a seed derives its own."""
+    plan: bool = True
+    """Merge equal calls and order rows; without, every call of every row runs on its own."""
+    disable: tuple[str, ...] = ()
+    """Rules of the planner to leave out, by name."""
 
 
 class Executor:
@@ -54,6 +64,11 @@ class Executor:
         self.options = options or Options()
         self.stats = Stats()
         self.wiring = Wiring(workflow).prepare()
+        self.plan: Plan | None = None
+        """What is followed, once `run` has begun with rows it could look through."""
+        self._sharing: Sharing | None = None
+        self._order: Sequence[int] | None = None
+        self._together = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
         self._stopped = False
 
@@ -67,9 +82,9 @@ class Executor:
         """Results as rows finish. A row that could not be read may be given as its error."""
         finished: asyncio.Queue[Row] = asyncio.Queue()
         running: set[asyncio.Future[Any]] = set()
-        source = enumerate(rows)
         await self.backend.open(self.workflow.models())
         self.stats.started = time.perf_counter()
+        source = self._planned(rows)
         try:
             exhausted = not self._admit(source, running, finished)
             while running or not finished.empty():
@@ -82,10 +97,32 @@ class Executor:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            if self._sharing is not None and not self._together:
+                await self._sharing.flights.close()
             self.stats.ended = time.perf_counter()
 
+    def follow(self, plan: Plan, part: int, sharing: Sharing) -> None:
+        """Run as one part of a plan; `rows` must then be those it was made for."""
+        planned = plan.parts[part]
+        self.plan, self._sharing, self._order = plan, sharing, planned.order
+        self._together = len(plan.parts) > 1
+        if planned.workflow is not self.workflow:
+            self.wiring = Wiring(planned.workflow).prepare()
+
+    def _planned(self, rows: Iterable[RowIn]) -> Iterator[Admitted]:
+        """The rows in the order in which they start. Rows that come one by one are not planned."""
+        if self.options.plan and self._sharing is None:
+            self._sharing = unplanned(self.workflow, self.options.disable)
+            if isinstance(rows, list):
+                plan = plan_for([(self.workflow, rows)], self.options.disable)
+                self.follow(plan, 0, sharings(plan, self.options.disable)[0])
+                self.stats.planning_seconds = time.perf_counter() - self.stats.started
+        if self._order is None or not isinstance(rows, list):
+            return ((place, place, row) for place, row in enumerate(rows))
+        return ((place, rank, rows[place]) for rank, place in enumerate(self._order))
+
     def _admit(
-        self, source: Iterator[tuple[int, Any]], running: set[asyncio.Future[Any]],
+        self, source: Iterator[Admitted], running: set[asyncio.Future[Any]],
         finished: asyncio.Queue[Row],
     ) -> bool:  # fmt: skip
         """Start rows until the window is full; False when there are no more."""
@@ -99,19 +136,21 @@ class Executor:
         return True
 
     def _start_row(
-        self, index: int, row: RowIn,
+        self, place: int, rank: int, row: RowIn,
         running: set[asyncio.Future[Any]], finished: asyncio.Queue[Row],
     ) -> None:  # fmt: skip
+        planned = place if self.plan is not None else -1
         if isinstance(row, Item):
-            state, row = RowState(row.id, row.index), row.content
+            state, row = RowState(row.id, row.index, planned, rank), row.content
         else:
-            id = index if isinstance(row, PlaitError) else row_id(row, index)
-            state = RowState(id, index)
+            id = place if isinstance(row, PlaitError) else row_id(row, place)
+            state = RowState(id, place, planned, rank)
         try:
             if isinstance(row, PlaitError):
                 raise row
             inputs = read_inputs(self.workflow.inputs, row)
         except PlaitError as error:
+            self._row_ended(state)
             finished.put_nowait(state.finish(error=error))
             return
         task = asyncio.get_running_loop().create_task(self._run_row(inputs, state))
@@ -121,10 +160,15 @@ class Executor:
         def end(task: asyncio.Task[Row]) -> None:
             running.discard(task)
             self.stats.rows_running -= 1
+            self._row_ended(state)
             if not task.cancelled():
                 finished.put_nowait(task.result())
 
         task.add_done_callback(end)
+
+    def _row_ended(self, state: RowState) -> None:
+        if self._sharing is not None:
+            self._sharing.row_ended(state)
 
     async def _run_row(self, inputs: dict[str, Any], state: RowState) -> Row:
         try:
@@ -135,6 +179,8 @@ class Executor:
     async def call(self, inputs: Mapping[str, Any]) -> Any:
         """Run once with these inputs and return the output, or raise what went wrong."""
         values = read_inputs(self.workflow.inputs, inputs)
+        if self.options.plan and self._sharing is None:
+            self._sharing = unplanned(self.workflow, self.options.disable)
         return await self.run_body(self.wiring, values, RowState(0, 0), "")
 
     # -- bodies --------------------------------------------------------------------------------
@@ -162,8 +208,22 @@ class Executor:
     # -- nodes ---------------------------------------------------------------------------------
 
     async def _work(self, program: Program, i: int) -> Any:
-        """The value of a node that takes time."""
+        """The value of a node that takes time, from another task that does the same if there is."""
         node = program.wiring.nodes[i]
+        key = None
+        if self._sharing is not None and program.wiring is self.wiring:
+            key = self._sharing.planned(program.row, node)
+        if key is None:
+            return await self._do(program, node)
+        assert self._sharing is not None
+        name, start = program.path + node.id, time.perf_counter()
+        value, own = await self._sharing.flights.join(key, name, lambda: self._do(program, node))
+        if not own and isinstance(node, LLMCall | ToolCall):
+            self.stats.task(node.id, node.operator, program.row, start, True, [], merged=True)
+        return fresh(value)
+
+    async def _do(self, program: Program, node: Node) -> Any:
+        """The value of a node, worked out."""
         match node:
             case Agent():
                 return await run_agent(self, program, node)
@@ -204,16 +264,27 @@ class Executor:
         row, path = program.row, program.path + node.id
         sampling = program.wiring.samplings[node.id]
         seed = 0 if sampling.greedy else self._seed(row.id, path, turn)
-        call = Call(prompt, sampling, node.model, seed, tools, -row.index, path, str(row.id))
+        call = Call(prompt, sampling, node.model, seed, tools, -row.rank, path, str(row.id))
         start = time.perf_counter()
         generations: list[Generation] = []
+        own = True
         try:
-            generations = await self.backend.generate(call)
-            row.add(generations)
+            generations, own = await self._generate(call)
+            if own:
+                row.add(generations)
             return generations
         finally:
-            name = _unnumbered(path)
-            self.stats.task(name, node.operator, row, start, bool(generations), generations)
+            name, ok = _unnumbered(path), bool(generations)
+            self.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
+
+    async def _generate(self, call: Call) -> tuple[list[Generation], bool]:
+        """The call's generations, and whether it was run rather than merged with an equal one."""
+        key = self._sharing.call_key(call) if self._sharing is not None else None
+        if key is None:
+            return await self.backend.generate(call), True
+        assert self._sharing is not None
+        flights = self._sharing.flights
+        return await flights.join(key, call.node, lambda: self.backend.generate(call))
 
     def _seed(self, row: str | int, path: str, turn: int) -> int:
         key = f"{self.options.seed}\0{row}\0{path}\0{turn}".encode(errors="surrogatepass")
@@ -227,13 +298,28 @@ class Executor:
     async def timed_tool(
         self, program: Program, id: str, tool: Any, arguments: Mapping[str, Any]
     ) -> Any:
-        path, start, ok = program.path + id, time.perf_counter(), False
+        path, start, ok, own = program.path + id, time.perf_counter(), False, True
         try:
-            value = await run_tool(tool, arguments, node=path)
+            value, own = await self._call_tool(tool, arguments, path)
             ok = True
             return value
         finally:
-            self.stats.task(_unnumbered(path), "ToolCall", program.row, start, ok, [])
+            name = _unnumbered(path)
+            self.stats.task(name, "ToolCall", program.row, start, ok, [], merged=not own)
+
+    async def _call_tool(
+        self, tool: Any, arguments: Mapping[str, Any], path: str
+    ) -> tuple[Any, bool]:
+        """The tool's result, and whether it was run rather than merged with an equal call."""
+        key = self._sharing.tool_key(tool, arguments) if self._sharing is not None else None
+        if key is None:
+            return await run_tool(tool, arguments, node=path), True
+        assert self._sharing is not None
+        flights = self._sharing.flights
+        value, own = await flights.join(
+            key[0], path, lambda: run_tool(tool, arguments, node=path), keep=key[1]
+        )
+        return fresh(value), own
 
     async def _map(self, program: Program, node: Map) -> list[Any]:
         items = resolve(node.over, program.values)

@@ -82,12 +82,18 @@ class Row:
 
 
 class RowState:
-    """What is counted for a row while it runs; all its programs share one."""
+    """What is counted for a row while it runs; all its programs share one.
 
-    __slots__ = ("id", "index", "prompt_tokens", "cached_tokens", "completion_tokens", "started")
+    `index` is its position in the input, `place` in the plan (-1 without one), `rank` in the order
+    in which rows start.
+    """
 
-    def __init__(self, id: str | int, index: int) -> None:
+    __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
+                 "completion_tokens", "started")  # fmt: skip
+
+    def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
+        self.place, self.rank = place, rank
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.started = time.perf_counter()
 
@@ -117,6 +123,9 @@ class NodeStats:
 
     operator: str
     calls: int = 0
+    """Calls asked for."""
+    merged: int = 0
+    """Of those, answered by the execution of an equal call."""
     errors: int = 0
     seconds: float = 0.0
     """Summed over calls; calls overlap, so this is not wall time."""
@@ -155,6 +164,8 @@ class Stats:
     spans: list[Span] = field(default_factory=list)
     """The first tasks of the run, at most MAX_SPANS."""
     spans_dropped: int = 0
+    planning_seconds: float = 0.0
+    """Part of `seconds`, before the first row started."""
     started: float = field(default_factory=time.perf_counter)
     ended: float | None = None
 
@@ -163,20 +174,28 @@ class Stats:
         return self.rows_ok + self.rows_failed
 
     @property
+    def merged(self) -> int:
+        """Calls that were answered by the execution of an equal one."""
+        return sum(node.merged for node in self.nodes.values())
+
+    @property
     def seconds(self) -> float:
         return (self.ended or time.perf_counter()) - self.started
 
     def task(
         self, node: str, operator: str, row: RowState, start: float, ok: bool,
-        generations: list[Generation],
+        generations: list[Generation], merged: bool = False,
     ) -> None:  # fmt: skip
-        """Count one finished task."""
+        """Count one finished task. A merged one did nothing itself: it leaves no span."""
         end = time.perf_counter()
         counted = self.nodes.get(node)
         if counted is None:
             counted = self.nodes[node] = NodeStats(operator)
         counted.calls += 1
         counted.errors += not ok
+        if merged:
+            counted.merged += 1
+            return
         counted.seconds += end - start
         for g in generations:
             usage = g.usage
@@ -203,7 +222,8 @@ class Stats:
     def as_json(self) -> dict[str, Any]:
         """Counters for run.json: everything but the spans."""
         names = ("rows_total", "rows_ok", "rows_failed", "prompt_tokens", "cached_tokens",
-                 "completion_tokens", "errors", "spans_dropped")  # fmt: skip
+                 "completion_tokens", "errors", "spans_dropped", "merged",
+                 "planning_seconds")  # fmt: skip
         nodes = {
             name: {f: getattr(s, f) for f in NodeStats.__slots__} for name, s in self.nodes.items()
         }

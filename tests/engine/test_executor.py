@@ -284,7 +284,7 @@ def test_tasks_start_when_their_own_inputs_are_ready(engine: Engine) -> None:
     @tool(effect="pure")
     async def quick(text: str) -> str:
         order.append("quick")
-        return text
+        return text + "!"
 
     @tool(effect="pure")
     async def last(text: str) -> str:
@@ -296,7 +296,7 @@ def test_tasks_start_when_their_own_inputs_are_ready(engine: Engine) -> None:
     def uneven(text: str) -> list[str]:
         return [wait(text), last(quick(quick(text)))]
 
-    assert engine.call(uneven, text="x") == ["x", "x"]
+    assert engine.call(uneven, text="x") == ["x", "x!!"]
     assert order == ["quick", "quick", "last", "long"]
 
 

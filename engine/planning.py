@@ -1,0 +1,59 @@
+"""From rows to a plan, and from a plan to what executors follow."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ..dag.errors import PlaitError
+from ..dag.logical import Plan
+from ..dag.nodes import Workflow
+from ..dag.optimize import check_names
+from ..dag.plan import plan_together
+from ..dag.rules import RULES
+from .run import Item
+from .sharing import Sharing, reads_may_merge
+from .single_flight import SingleFlight
+
+RowIn = Mapping[str, Any] | PlaitError | Item
+SINGLE_FLIGHT = "single_flight"
+"""The name by which run-time merging is disabled, beside the names of the rules."""
+
+
+def plan_for(
+    batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = ()
+) -> Plan:
+    """One plan for workflows that run together, each with its rows as executors take them."""
+    rules = [name for name in disable if name != SINGLE_FLIGHT]
+    return plan_together(((w, contents(rows)) for w, rows in batches), disable=rules)
+
+
+def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
+    """The plan of a run that is not planned: every call of every row, as the workflow says."""
+    return plan_for([(workflow, rows)], [rule.__name__ for rule in RULES])
+
+
+def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:
+    """What the rows hold, None for those that cannot be read; places stay."""
+    found = (row.content if isinstance(row, Item) else row for row in rows)
+    return [None if isinstance(row, PlaitError) else row for row in found]
+
+
+def check_disabled(names: Collection[str]) -> None:
+    """Raise ConfigError for a name that neither a rule nor a run-time optimization has."""
+    check_names(names, further=(SINGLE_FLIGHT,))
+
+
+def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:
+    """What the parts of a plan share when they run, one per part."""
+    flights = SingleFlight()
+    reads = all(reads_may_merge(part.workflow) for part in plan.parts)
+    left = array("i", plan.uses)
+    found = SINGLE_FLIGHT not in disable
+    return [Sharing(flights, reads, part, left, found=found) for part in plan.parts]
+
+
+def unplanned(workflow: Workflow, disable: Collection[str] = ()) -> Sharing:
+    """What a run shares whose rows are not known when it begins."""
+    return Sharing(SingleFlight(), reads_may_merge(workflow), found=SINGLE_FLIGHT not in disable)

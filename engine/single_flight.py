@@ -1,0 +1,193 @@
+"""Single flight: equal work that comes up at the same time, or again later, is done once.
+
+Some tasks turn out to be equal only when values arrive. Whoever asks first starts the work, in a
+task of its own; who asks for the same while it runs waits for it, and who asks later gets the kept
+result. So:
+
+- a waiter that is cancelled leaves, and the work goes on for the others; the last one to leave
+  cancels it;
+- a failure goes to all who wait, each getting its own copy, and is not kept: who asks later tries
+  again;
+- what is kept is bounded in bytes, the result that was asked for longest ago goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from ..dag.errors import RowError
+from .generation import Generation
+
+KEPT_BYTES = 64 << 20
+"""Most bytes of results kept for those who ask later."""
+
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Joined(NamedTuple):
+    """What an asker gets."""
+
+    value: Any
+    own: bool
+    """Whether it was this asker's call that did the work."""
+
+
+class _Flight:
+    """Work under way, and who waits for it."""
+
+    __slots__ = ("name", "task", "waiters")
+
+    def __init__(self, name: str, task: asyncio.Task[Any]) -> None:
+        self.name, self.task = name, task
+        self.waiters: dict[asyncio.Future[Any], str] = {}
+
+
+class SingleFlight:
+    """Work under way and results kept, by key. Belongs to one event loop."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self.kept_bytes = 0
+        self._flights: dict[Hashable, _Flight] = {}
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    @property
+    def running(self) -> int:
+        """Executions under way."""
+        return len(self._flights)
+
+    async def join(self, key: Hashable, name: str, work: Work, keep: bool = True) -> Joined:
+        """The value of `work()`, run once for all who ask under this key.
+
+        `name` is what the asker calls the work: errors that name the first asker's node come back
+        with the asker's own.
+        """
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return Joined(kept[0], False)
+        flight = self._flights.get(key)
+        own = flight is None
+        if flight is None:
+            flight = self._start(key, name, work, keep)
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        flight.waiters[waiter] = name
+        try:
+            return Joined(await waiter, own)
+        except asyncio.CancelledError:
+            self._leave(key, flight, waiter)
+            raise
+
+    def has(self, key: Hashable) -> bool:
+        """Whether a result is kept under this key."""
+        return key in self._kept
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a kept result: nobody will ask for it again."""
+        gone = self._kept.pop(key, None)
+        if gone is not None:
+            self.kept_bytes -= gone[1]
+
+    async def close(self) -> None:
+        """Cancel what is under way and forget everything."""
+        tasks = [flight.task for flight in self._flights.values()]
+        self._flights.clear()
+        self._kept.clear()
+        self.kept_bytes = 0
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _start(self, key: Hashable, name: str, work: Work, keep: bool) -> _Flight:
+        task = asyncio.get_running_loop().create_task(work())
+        flight = self._flights[key] = _Flight(name, task)
+        task.add_done_callback(lambda task: self._land(key, flight, keep))
+        return flight
+
+    def _leave(self, key: Hashable, flight: _Flight, waiter: asyncio.Future[Any]) -> None:
+        flight.waiters.pop(waiter, None)
+        if not flight.waiters and not flight.task.done():
+            # Whoever asks from now on must not join work that is being cancelled.
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            flight.task.cancel()
+
+    def _land(self, key: Hashable, flight: _Flight, keep: bool) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.cancelled():
+            for waiter in flight.waiters:
+                waiter.cancel()
+            return
+        error = flight.task.exception()
+        if error is None and keep:
+            self._keep(key, flight.task.result())
+        for waiter, name in flight.waiters.items():
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(flight.task.result())
+            else:
+                waiter.set_exception(_own_copy(error, flight.name, name))
+
+    def _keep(self, key: Hashable, value: Any) -> None:
+        size = size_of(value)
+        if size > self.limit:
+            return
+        self._kept[key] = (value, size)
+        self.kept_bytes += size
+        while self.kept_bytes > self.limit:
+            _, (_, gone) = self._kept.popitem(last=False)
+            self.kept_bytes -= gone
+
+
+def _own_copy(error: BaseException, leader: str, name: str) -> BaseException:
+    """The error for one waiter: an object of its own, as rows write their node into it."""
+    try:
+        twin = copy.copy(error)
+    except Exception:
+        return error
+    twin.__cause__ = error.__cause__
+    if isinstance(twin, RowError) and twin.node is not None and twin.node.startswith(leader):
+        twin.node = name + twin.node[len(leader) :]
+    return twin
+
+
+def fresh(value: Any) -> Any:
+    """A copy the receiver may change; what cannot be changed is handed on as it is."""
+    kind = type(value)
+    if kind in (str, int, float, bool, type(None), bytes):
+        return value
+    if kind is list:
+        return [fresh(v) for v in value]
+    if kind is dict:
+        return {k: fresh(v) for k, v in value.items()}
+    if isinstance(value, BaseModel):
+        return value.model_copy(deep=True)
+    return copy.deepcopy(value)
+
+
+def size_of(value: Any, depth: int = 0) -> int:
+    """About how many bytes a value holds."""
+    if isinstance(value, str | bytes):
+        return 56 + len(value)
+    if isinstance(value, Generation):
+        logprobs = sum(96 + 64 * len(p.top) for p in value.logprobs or ())
+        return 256 + len(value.text) + 36 * len(value.token_ids) + logprobs
+    if depth > 64:
+        return 64
+    if isinstance(value, list | tuple):
+        return 64 + sum(8 + size_of(v, depth + 1) for v in value)
+    if isinstance(value, dict):
+        return 64 + sum(size_of(k, depth + 1) + size_of(v, depth + 1) for k, v in value.items())
+    if isinstance(value, BaseModel):
+        return 128 + size_of(dict(value), depth + 1)
+    return 64

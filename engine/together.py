@@ -1,0 +1,52 @@
+"""Whole runs: one workflow over its rows, or several at once under one plan."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from ..dag.logical import Plan
+from ..dag.nodes import Workflow
+from .backends.backend import Backend
+from .executor import Executor, Options
+from .planning import RowIn, as_written, plan_for, sharings
+from .run import Run
+
+
+async def run_alone(
+    workflow: Workflow, rows: list[RowIn], backend: Backend, options: Options
+) -> Run:
+    """One workflow over its rows; results in the rows' order."""
+    executor = Executor(workflow, backend, options)
+    return await _finish(executor, rows, None)
+
+
+async def run_together(
+    batches: Sequence[tuple[Workflow, list[RowIn]]], backend: Backend, options: Options
+) -> list[Run]:
+    """Several workflows at once; what they have in common is done once."""
+    start = time.perf_counter()
+    plan = plan_for(batches, options.disable)
+    executors = [Executor(workflow, backend, options) for workflow, _ in batches]
+    shared = sharings(plan, options.disable)
+    for part, (executor, sharing) in enumerate(zip(executors, shared, strict=True)):
+        executor.follow(plan, part, sharing)
+        executor.stats.planning_seconds = time.perf_counter() - start
+    work = (
+        _finish(executor, rows, plan)
+        for executor, (_, rows) in zip(executors, batches, strict=True)
+    )
+    try:
+        return list(await asyncio.gather(*work))
+    finally:
+        if shared:
+            await shared[0].flights.close()
+
+
+async def _finish(executor: Executor, rows: list[RowIn], plan: Plan | None) -> Run:
+    executor.stats.rows_total = len(rows)
+    done = [row async for row in executor.run(rows)]
+    done.sort(key=lambda row: row.index)
+    plan = plan or executor.plan or as_written(executor.workflow, rows)
+    return Run(done, executor.stats, plan)
