@@ -18,7 +18,7 @@ from .plan import Item, Layout
 
 GATHER_RUNS = 4
 """From this many runs on, an item's slots are copied together instead of read run by run."""
-WIDE_ROWS = 32
+WIDE_ROWS = 64
 WIDE_AREA = 16384
 """Rows and rows x slots from which the packed products beat the flash operator."""
 TAIL_WASTE = 1.5
@@ -60,6 +60,8 @@ class WideCall:
 class TailCall:
     """Single rows at a constant stride through the pool."""
 
+    first: int | None
+    """First row, when the rows are neighbours in this order."""
     rows: torch.Tensor
     start: int
     stride: int
@@ -234,7 +236,9 @@ class CallPlanner:
             lengths = torch.tensor([tail[2] for tail in group])
             mask = _tail_mask(lengths, longest)
         stride = group[1][1] - group[0][1] if len(group) > 1 else 0
-        return TailCall(torch.tensor(rows), group[0][1], stride, longest, lengths, mask, level)
+        first = rows[0] if rows == list(range(rows[0], rows[0] + len(rows))) else None
+        numbers = torch.tensor(rows)
+        return TailCall(first, numbers, group[0][1], stride, longest, lengths, mask, level)
 
     # ---- parts -----------------------------------------------------------------------------
 

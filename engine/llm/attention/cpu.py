@@ -133,7 +133,9 @@ def _tail(
 ) -> None:
     """Single rows: the heads of a group take the place of rows, (B, Hkv, G, D)."""
     count, kv_heads = len(call.rows), keys.shape[1]
-    asked = query.index_select(0, call.rows).view(count, kv_heads, -1, query.shape[-1])
+    first = call.first
+    mine = query.index_select(0, call.rows) if first is None else query[first : first + count]
+    asked = mine.view(count, kv_heads, -1, query.shape[-1])
     out, lse = attend_part(
         asked,
         _strided(keys, call, count),
@@ -142,8 +144,13 @@ def _tail(
         mask=call.mask,
         softcap=softcap,
     )
-    outs[call.level].index_copy_(0, call.rows, out.reshape(count, -1, values.shape[-1]))
-    lses[call.level].index_copy_(0, call.rows, lse.reshape(count, -1))
+    out, lse = out.reshape(count, -1, values.shape[-1]), lse.reshape(count, -1)
+    if first is None:
+        outs[call.level].index_copy_(0, call.rows, out)
+        lses[call.level].index_copy_(0, call.rows, lse)
+    else:
+        outs[call.level, first : first + count] = out
+        lses[call.level, first : first + count] = lse
 
 
 def _strided(pool: torch.Tensor, call: TailCall, count: int) -> torch.Tensor:
