@@ -32,7 +32,7 @@ async def majority(problem: str, rounds: int = 3) -> dict[str, object]:
 
 
 def main() -> None:
-    problem = "Ben reads 15 pages a day for 6 days and then 8 pages. How many pages does he read?"
+    problem = "Ann travels for 2 hours at 25 kilometers per hour. How many kilometers is it?"
     with plait.Engine(model="demo", seed=1) as engine:
         run = engine.run(majority, [{"problem": problem}])
     for row in run:

@@ -40,9 +40,9 @@ def inventory(documents: list[str]) -> dict[str, int]:
 
 
 DOCUMENTS = [
-    "Tom has 12 apples in the shop. Mia brings 30 pears.",
-    "There are 45 apples in the shop of Eva.",
-    "Leo has 7 pears in the shop. Then 20 apples arrive.",
+    "Oscar has 777 apples in the shop. He buys 24 more apples for the shop.",
+    "Rosa has 295 coins. Amir has 574 coins more than that.",
+    "There are 110 lamps in the shop of Max. The next day he sells 91 lamps.",
 ]
 
 

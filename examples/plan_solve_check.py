@@ -50,7 +50,7 @@ def plan_solve_check(problem: str) -> dict[str, str]:
 
 
 def main() -> None:
-    problem = "Tom has 12 boxes with 144 pens each. He gives away 529 pens. How many are left?"
+    problem = "Nora opens 28 packs of 31 crayons. She loses 139 crayons. How many crayons are left?"
     with plait.Engine(model="demo") as engine:
         print(engine.call(plan_solve_check, problem=problem))
 

@@ -11,8 +11,8 @@ from plait import Engine, calculator, prompt, sqlite_tool, system, user
 def make_shop(path: Path) -> Path:
     """A small database of orders."""
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE orders (id INTEGER, customer TEXT, price INTEGER)")
-        rows = [(1, "Ann", 120), (2, "Tom", 45), (3, "Ann", 30), (4, "Mia", 210)]
+        db.execute("CREATE TABLE orders (id INTEGER, city TEXT, price INTEGER)")
+        rows = [(1, "Paris", 120), (2, "Cairo", 45), (3, "Paris", 30), (4, "Lima", 210)]
         db.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
     db.close()
     return path
@@ -28,11 +28,12 @@ def make_agent(database: Path) -> plait.dag.llm.AgentOperator[[str], str]:
     return assistant
 
 
-SCHEMA = "orders(id, customer, price)"
+SCHEMA = "Table orders(id, city, price)"
 QUESTIONS = [
-    f"{SCHEMA}\nWhat is the total price?",
-    f"{SCHEMA}\nHow many orders are there?",
-    "Tom has 12 boxes with 144 pens each. He gives away 529 pens. How many pens are left?",
+    f"{SCHEMA}\nWhich city has the highest price in orders?",
+    f"{SCHEMA}\nWhat is the average price of orders?",
+    "Nora opens 28 packs of 31 crayons. The next day she loses 139 crayons. "
+    "How many crayons are there in the end?",
 ]
 
 
