@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from ..dag.nodes import Workflow
 from ..dag.plan import make_plan
 from .engine import Engine
 from .executor import DEFAULT_WINDOW, Executor, Options
+from .planning import check_disabled, rules_off
 from .results import Id, Results, reorder
 from .rows import Rows
 from .run import Row, Stats
@@ -52,17 +53,23 @@ class Settings:
     limit: int | None = None
     max_errors: str | None = None
     keep_order: bool = False
+    plan: bool = True
+    """Merge equal calls and order rows over the batch."""
+    disable: Sequence[str] = ()
+    """Rules of the planner that are left out, by name."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit {self.limit} is out of range: at least 1")
         self.errors_allowed(1)
+        check_disabled(self.disable)
 
     def engine(self) -> Engine:
         """The engine these settings ask for."""
         return Engine(
             models=self.models, device=self.device, dtype=self.dtype, kv_memory=self.kv_memory,
-            backend=self.backend, max_rows=self.max_rows, seed=self.seed,
+            backend=self.backend, max_rows=self.max_rows, seed=self.seed, plan=self.plan,
+            disable=self.disable,
         )  # fmt: skip
 
     def errors_allowed(self, rows: int) -> float:
@@ -95,8 +102,9 @@ class Batch:
         """Why results could not be written any more."""
         self._results = results
         self._executor = Executor(
-            workflow, engine.backend, Options(settings.max_rows, settings.seed)
-        )
+            workflow, engine.backend,
+            Options(settings.max_rows, settings.seed, settings.plan, tuple(settings.disable)),
+        )  # fmt: skip
         self._todo = sum(id not in before for id in rows.lines)
         self._executor.stats.rows_total = self._todo
         self._allowed = settings.errors_allowed(len(rows))
@@ -148,7 +156,9 @@ class Batch:
             self.finish()
 
     async def _drain(self) -> None:
-        running = self._executor.run(self.rows.items(without=self.before))
+        items = self.rows.items(without=self.before)
+        # A plan looks through all rows before the first one starts.
+        running = self._executor.run(list(items) if self.settings.plan else items)
         async with aclosing(cast("AsyncGenerator[Row, None]", running)) as rows:
             async for row in rows:
                 try:
@@ -205,9 +215,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_plan(workflow: Workflow, rows: Rows, run: RunDir) -> None:
+def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) -> None:
     """What is planned for these rows, and a drawing of the workflow."""
     # A plan asks of its rows only their number and to go through them.
-    plan = make_plan(workflow, cast("Collection[Mapping[str, Any] | None]", rows))
+    given = cast("Collection[Mapping[str, Any] | None]", rows)
+    plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
     write_text(run.plan, plan.to_json() + "\n")
     write_text(run.drawing, svg(workflow))

@@ -98,7 +98,7 @@ def begin(
         found = mend(run.out, drop_errors=retry)
         before = {id: status for id, status in found.items() if id in rows.lines}
         results = Results(run.out, _copy(settings, rows, run), lock)
-        write_plan(workflow, rows, run)
+        write_plan(workflow, rows, run, settings)
         config |= {
             "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
             "cwd": os.getcwd(), "versions": versions(), "platform": platform.platform(),

@@ -26,6 +26,10 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--models", metavar="ALIAS=MODEL", help="A further model under an alias."),
 ]
+Disable = Annotated[
+    list[str] | None,
+    typer.Option("--disable", metavar="RULE", help="Leave out a rule of the planner, by name."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Model, Models, Quiet, RowsIn, Target, models_of
+from .options import Disable, Json, Model, Models, Quiet, RowsIn, Target, models_of
 
 
 def run(
@@ -48,6 +48,11 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
     max_rows: Annotated[int, typer.Option(help="Most rows under way at once.")] = 256,
+    no_plan: Annotated[
+        bool,
+        typer.Option("--no-plan", help="Merge nothing: run every call of every row on its own."),
+    ] = False,
+    disable: Disable = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:  # fmt: skip
@@ -68,6 +73,6 @@ def run(
         raise ConfigError("--json and -o - both want standard output: give -o a file")
     settings = Settings(
         target, rows, output, models_of(model, models), backend, device, dtype, kv_memory, seed,
-        max_rows, limit, max_errors, keep_order,
+        max_rows, limit, max_errors, keep_order, not no_plan, disable or (),
     )  # fmt: skip
     return perform(lambda: prepare(settings, run_dir, resume), as_json=as_json, quiet=quiet)

@@ -40,6 +40,10 @@ def _words(settings: Settings) -> Iterator[str]:
             yield from (f"--{name.replace('_', '-')}", str(getattr(settings, name)))
     if settings.keep_order:
         yield "--keep-order"
+    if not settings.plan:
+        yield "--no-plan"
+    for name in settings.disable:
+        yield from ("--disable", name)
 
 
 def summary(batch: Batch, brief: bool = False) -> str:

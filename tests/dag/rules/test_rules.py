@@ -21,6 +21,7 @@ from plait.dag.optimize import optimize
 from plait.dag.plan import make_plan
 from plait.dag.rules import RULES
 from plait.dag.sampling import Sampling
+from plait.dag.verbose import Told
 
 from .fixtures import Case, read_cases
 
@@ -200,3 +201,15 @@ def test_folding_a_part_that_is_not_there_is_left_to_the_row() -> None:
     }
     plan = make_plan(small(nodes=nodes, output=Ref("part")), [{"topic": "x"}])
     assert "part" in plan.parts[0].workflow.nodes
+
+
+def test_verbose_shows_what_each_rule_changed() -> None:
+    case = read_cases(HERE / "merge_calls.txt", TOOLS)[0]
+    told = Told()
+    make_plan(case.workflow, case.rows, observe=told)
+    text = str(told)
+    assert [line.split()[2].rstrip(":") for line in text.splitlines() if line[:3] == "-- "] == [
+        "written", *NAMES,
+    ]  # fmt: skip
+    assert "-- after prune_unused: Leave out nodes whose values nothing asks for.\nsame as" in text
+    assert "12 LLM calls -> 4" in text.partition("after merge_calls")[2]

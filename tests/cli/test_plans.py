@@ -1,0 +1,57 @@
+"""Plans on the command line: with, without, with rules left out, and what each rule did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Ended, read, write_rows
+
+Plait = Callable[..., Ended]
+RUN = ("run", "wf.py", "-i", "rows.jsonl", "--backend", "fake")
+
+
+@pytest.fixture
+def rows(here: Path) -> Path:
+    write_rows(here / "rows.jsonl", [{"topic": "a"}, {"topic": "b"}, {"topic": "a"}])
+    return here
+
+
+def test_a_run_without_a_plan_gives_the_same_rows(rows: Path, plait: Plait) -> None:
+    plain = plait(*RUN, "-o", "plain.jsonl", "--no-plan", "--json").json
+    planned = plait(*RUN, "-o", "planned.jsonl", "--json").json
+    left = plait(
+        *RUN, "-o", "left.jsonl", "--json", "--disable", "merge_calls", "--disable", "single_flight"
+    ).json
+    assert plain["stats"]["merged"] == left["stats"]["merged"] == 0 < planned["stats"]["merged"]
+    outputs = [
+        {r["id"]: (r["status"], r["output"]) for r in read(rows / f"{name}.jsonl")}
+        for name in ("plain", "planned", "left")
+    ]
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 3
+
+
+def test_an_unknown_rule_lists_the_known_ones(rows: Path, plait: Plait) -> None:
+    for command in (RUN, ("explain", "wf.py", "-i", "rows.jsonl")):
+        ended = plait(*command, "--disable", "merge")
+        assert ended.code == 1
+        assert "there is no rule 'merge'" in ended.err and "merge_calls" in ended.err
+
+
+def test_a_resumed_run_keeps_its_choice(rows: Path, plait: Plait) -> None:
+    ended = plait(*RUN, "--no-plan", "--disable", "order_rows", "--limit", "1", "--run-dir", "r")
+    assert ended.code == 0
+    plan = (rows / "r" / "plan.json").read_text("utf-8")
+    assert '"rules": []' in plan
+
+
+def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:
+    planned = plait("explain", "wf.py", "-i", "rows.jsonl").out
+    assert "3 calls -> 2" in planned and "prefill: about" in planned
+    plain = plait("explain", "wf.py", "-i", "rows.jsonl", "--no-plan").out
+    assert "->" not in plain and "prefill" not in plain
+    verbose = plait("explain", "wf.py", "-i", "rows.jsonl", "--verbose").out
+    assert "-- after prune_unused" in verbose and "same as above" in verbose
+    assert verbose.strip().endswith(planned.strip())
