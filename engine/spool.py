@@ -21,10 +21,10 @@ class Spool:
         self._kept, self._temporary = run.stdin, None
         self.name = "standard input" if settings.input == "-" else settings.input
         self.path = given
-        if settings.input != "-" and (not given.exists() or given.is_file() or given.is_dir()):
-            return
-        if resume and run.stdin.exists():
+        if resume and run.stdin.exists() and not given.is_file():
             self.path = run.stdin
+            return
+        if settings.input != "-" and (not given.exists() or given.is_file() or given.is_dir()):
             return
         with tempfile.NamedTemporaryFile(suffix=".jsonl", delete=False) as file:
             self.path = self._temporary = Path(file.name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,21 @@ def test_rows_from_standard_input_to_standard_output(here: Path) -> None:
     assert {json.loads(line)["id"] for line in ended.out.splitlines()} == {"r0", "r1", "r2"}
     assert "3 rows" in ended.err
     assert read(here / "r" / "input.jsonl") == topics(3)
+
+
+def test_rows_from_a_pipe_can_be_resumed_without_it(here: Path, plait: Plait) -> None:
+    os.mkfifo("pipe")
+    data = "".join(json.dumps(row) + "\n" for row in topics(5, boom=[1]))
+    writer = threading.Thread(target=lambda: Path("pipe").write_text(data))
+    writer.start()
+    run = ("run", "wf.py", "-i", "pipe", "--backend", "fake", "--run-dir", "r")
+    assert plait(*run, "--limit", "3").code == 2
+    writer.join()
+    Path("pipe").unlink()
+    ended = plait(*run, "--resume", "--json")
+    assert ended.code == 2 and ended.json["stats"]["rows_ok"] == 2
+    assert plait("retry", "r", "--json").json["stats"]["rows_failed"] == 1
+    assert len(read(here / "r" / "out.jsonl")) == 5
 
 
 def test_keep_order_writes_in_the_order_of_the_input(here: Path, plait: Plait) -> None:
