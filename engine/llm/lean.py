@@ -18,6 +18,8 @@ import torch
 from .attention import StepAttention
 from .dense import Dense
 
+BLOCK = 512
+"""Rows that go through a feed-forward layer at a time."""
 LEAN_FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 
 
@@ -98,17 +100,17 @@ class LeanModel:
         return layer.out.add(mixed.reshape(len(rows), -1), rows)
 
     def _mlp(self, layer: LeanLayer, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > BLOCK:  # what lies between the products stays in the cache
+            return torch.cat([self._mlp(layer, block) for block in rows.split(BLOCK)])
         both = layer.gate_up(self._norm(rows, layer.post_norm))
         gated = torch.nn.functional.silu(both[:, : self.intermediate])
         return layer.down.add(gated.mul_(both[:, self.intermediate :]), rows)
 
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm. torch's own is seven operators here; the norm and small ones are cheaper."""
-        if x.dtype != torch.float32:
-            return torch.rms_norm(x, (x.shape[-1],), weight, self.epsilon)
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         factor = size.square_().mul_(1.0 / x.shape[-1]).add_(self.epsilon).rsqrt_()
-        return x.mul(factor).mul_(weight)
+        return x.mul(factor).to(x.dtype).mul_(weight)
 
     def _layer(self, layer: Any, window: int | None) -> LeanLayer:
         attention, mlp = layer.self_attn, layer.mlp

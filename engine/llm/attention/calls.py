@@ -83,7 +83,8 @@ class TailCall:
         if self.lengths is None:
             return replace(self, length=self.length + 1)
         lengths = self.lengths + 1
-        mask = _tail_mask(lengths, self.length + 1)
+        assert self.mask is not None
+        mask = _tail_mask(lengths, self.length + 1, self.mask.dtype)
         return replace(self, length=self.length + 1, lengths=lengths, mask=mask)
 
 
@@ -124,8 +125,14 @@ class CallPlanner:
     """Plans the calls of one layout for one window."""
 
     def __init__(
-        self, layout: Layout, positions: torch.Tensor, window: int | None, pool_slots: int
+        self,
+        layout: Layout,
+        positions: torch.Tensor,
+        window: int | None,
+        pool_slots: int,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._dtype = dtype
         self._layout = layout
         self._positions = positions
         self._window = window
@@ -234,7 +241,7 @@ class CallPlanner:
         lengths = mask = None
         if any(tail[2] != longest for tail in group):
             lengths = torch.tensor([tail[2] for tail in group])
-            mask = _tail_mask(lengths, longest)
+            mask = _tail_mask(lengths, longest, self._dtype)
         stride = group[1][1] - group[0][1] if len(group) > 1 else 0
         first = rows[0] if rows == list(range(rows[0], rows[0] + len(rows))) else None
         numbers = torch.tensor(rows)
@@ -266,7 +273,8 @@ class CallPlanner:
         if item.causal:
             hidden |= seen[None, :] > rows[:, None]
         blind = hidden.all(dim=1)
-        mask = torch.zeros(hidden.shape).masked_fill_(hidden & ~blind[:, None], float("-inf"))
+        mask = torch.zeros(hidden.shape, dtype=self._dtype)
+        mask.masked_fill_(hidden & ~blind[:, None], float("-inf"))
         seeing = blind if bool(blind.any()) else None
         return self._part_call(item, start, length, slots, False, mask[None, None], seeing)
 
@@ -289,9 +297,10 @@ class CallPlanner:
         return level
 
 
-def _tail_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor:
+def _tail_mask(lengths: torch.Tensor, longest: int, dtype: torch.dtype) -> torch.Tensor:
     hidden = torch.arange(longest)[None, :] >= lengths[:, None]
-    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None, None]
+    mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+    return mask[:, None, None]
 
 
 def _is_wide(rows: int, length: int) -> bool:

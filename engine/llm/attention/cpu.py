@@ -73,8 +73,9 @@ class CpuAttention:
         name = (window, plain)
         plan = self._plans.get(name)
         if plan is None:
-            planner = CallPlanner(self._layout, self._positions, window, self._pool_slots)
-            plan = planner.plan(wide=plain and can_attend_wide(self._pool.dtype))
+            dtype = self._pool.dtype
+            planner = CallPlanner(self._layout, self._positions, window, self._pool_slots, dtype)
+            plan = planner.plan(wide=plain and can_attend_wide(dtype))
             self._plans[name] = plan
         return plan
 

@@ -14,7 +14,7 @@ BLOCK = 128
 
 
 def can_attend_wide(dtype: torch.dtype) -> bool:
-    return dtype == torch.float32 and dense.can_pack()
+    return dtype in (torch.float32, torch.bfloat16) and dense.can_pack()
 
 
 def attend_wide(
@@ -28,15 +28,16 @@ def attend_wide(
 ) -> None:
     """query (R, Hq, D) over keys and values (T, Hkv, D), into out (R, Hq, D) and lse (R, Hq).
 
+    Computes in fp32 whatever the types: a product that gives 16-bit scores would round them.
     With `past`, row i sees the first past + i + 1 slots. Without `lse` none is computed.
     """
     rows, heads, _ = query.shape
     group = heads // keys.shape[1]
     for head in range(keys.shape[1]):
         mine = slice(head * group, (head + 1) * group)
-        asked = (query[:, mine] * scale).flatten(0, 1)
-        key = keys[:, head].contiguous()
-        value = values[:, head].t().contiguous()
+        asked = (query[:, mine].float() * scale).flatten(0, 1)
+        key = keys[:, head].float().contiguous()
+        value = values[:, head].float().t().contiguous()
         for first in range(0, rows, BLOCK):
             last = min(first + BLOCK, rows)
             end = len(key) if past is None else past + last
