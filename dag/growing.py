@@ -8,10 +8,9 @@ value there. Equal numbers are equal prefixes.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from os.path import commonprefix
 
 from .errors import OutputError
@@ -159,12 +158,13 @@ class Counts:
             if isinstance(vertex.label, Slot):
                 length, values = self._slot(planted, vertex.label, bound)
                 prefix = self._numbering.combine(("prefix", vertex.number), (prefix, values), rows)
-                numbers = repeat(values) if isinstance(values, int) else values
-                ends.update((p, length(v)) for p, v in set(zip(prefix, numbers, strict=False)))
-                every = _total(length, values, range(rows))
-                once = _total(length, values, firsts)
+                numbers = [values] * rows if isinstance(values, int) else values
+                tokens_of = {number: length(number) for number in set(numbers)}
+                ends.update(zip(prefix, map(tokens_of.__getitem__, numbers), strict=True))
+                every = sum(map(tokens_of.__getitem__, numbers))
+                once = every if len(firsts) == rows else _total(tokens_of, values, firsts)
                 columns.append(prefix)
-                fresh = sum(list(ends.values())[before:])
+                fresh = sum(islice(ends.values(), before, None))
                 saved += once - fresh
             else:
                 tokens = self._lengths.of_static(vertex)
@@ -185,14 +185,14 @@ class Counts:
             vertex.tokens = sum(ends.values()) / len(ends) if ends else 0.0
             self.vertices.append(vertex)
 
-    def _first_rows(self, calls: Column) -> list[int]:
+    def _first_rows(self, calls: Column) -> Sequence[int]:
         """One row for every call that no node before makes."""
-        found = []
-        for row, call in enumerate(calls):
-            if call not in self._seen:
-                self._seen.add(call)
-                found.append(row)
-        return found
+        new = set(calls) - self._seen
+        self._seen |= new
+        if len(new) == len(calls):
+            return range(len(calls))
+        first = dict(zip(reversed(calls), range(len(calls) - 1, -1, -1), strict=True))
+        return [first[call] for call in new]
 
     def _slot(
         self, planted: Planted, slot: Slot, bound: dict[str, Arg]
@@ -246,9 +246,8 @@ class Lengths:
         return float(node.sampling.max_tokens) if isinstance(node, LLMCall) else UNKNOWN_TOKENS
 
 
-def _total(length: Callable[[int], float], values: Column | int, rows: Iterable[int]) -> float:
+def _total(tokens: Mapping[int, float], values: Column | int, rows: Sequence[int]) -> float:
     """Tokens of the values in these rows."""
     if isinstance(values, int):
-        return length(values) * sum(1 for _ in rows)
-    counted = Counter(values) if isinstance(rows, range) else Counter(values[r] for r in rows)
-    return sum(length(number) * count for number, count in counted.items())
+        return tokens[values] * len(rows)
+    return sum(tokens[values[row]] for row in rows)

@@ -12,9 +12,10 @@ made by running code) gets a fresh number for every row, and so does all that is
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any, TypeAlias, get_origin
 
 from .errors import OutputError
@@ -61,23 +62,16 @@ class Numbering:
     """Gives out numbers; keep one for all that may share work."""
 
     def __init__(self) -> None:
-        self._tables: dict[Hashable, dict[Any, int]] = {}
+        self.fresh = fresh = count().__next__
+        """A number nothing else has."""
+        # A missing key gets a fresh number without a line of Python: planning is mostly this.
+        self._tables: dict[Hashable, dict[Any, int]] = defaultdict(lambda: defaultdict(fresh))
         self._texts: dict[str, int] = {}
-        self._next = 0
         self.values: dict[int, Any] = {}
         """Values that are known before running, by number."""
 
-    def __len__(self) -> int:
-        return self._next
-
-    def fresh(self) -> int:
-        """A number nothing else has."""
-        self._next += 1
-        return self._next - 1
-
     def fresh_column(self, rows: int) -> Column:
-        start, self._next = self._next, self._next + rows
-        return array("i", range(start, start + rows))
+        return array("i", (self.fresh() for _ in range(rows)))
 
     def value(self, value: Any, tag: Hashable = None) -> int:
         """The number of a known value; `tag` tells apart values that conversion will."""
@@ -91,33 +85,21 @@ class Numbering:
             key = value_key(value)
         except Unkeyed:
             return self.fresh()
-        table = self._tables.setdefault(("value", tag), {})
-        number = table.get(key)
-        if number is None:
-            number = table[key] = self.fresh()
-            self.values[number] = value
-        return number
+        table = self._tables["value", tag]
+        if key not in table:
+            self.values[table[key]] = value
+        return table[key]
 
     def combine(self, signature: Hashable, columns: Iterable[Column | int], rows: int) -> Column:
         """A number per row for work with this signature and these arguments."""
         columns = list(columns)
         if all(isinstance(c, int) for c in columns):
             return array("i", repeat(self.combine_one(signature, tuple(columns)), rows))
-        table = self._tables.setdefault(signature, {})
-        out = array("i")
         endless = (repeat(c) if isinstance(c, int) else c for c in columns)
-        for key in zip(*endless, strict=False):
-            number = table.get(key)
-            if number is None:
-                number = table[key] = self.fresh()
-            out.append(number)
-        return out
+        return array("i", map(self._tables[signature].__getitem__, zip(*endless, strict=False)))
 
     def combine_one(self, signature: Hashable, key: Hashable) -> int:
-        table = self._tables.setdefault(signature, {})
-        if key not in table:
-            table[key] = self.fresh()
-        return table[key]
+        return self._tables[signature][key]
 
     # -- workflows -----------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ..logical import with_numbers
-from ..numbering import Column
 from ..verify import mergeable
 
 if TYPE_CHECKING:
@@ -21,26 +22,18 @@ def merge_calls(plan: Plan) -> Plan:
     (see `repeatable`), so never a tool that writes, and never a draw without a seed.
     """
     plan = with_numbers(plan)
-    assert plan.numbering is not None
-    dense = array("i", [-1]) * len(plan.numbering)
-    uses = array("i")
+    # Numbers of values become classes, which count from 0 over the tasks alone.
+    dense: dict[int, int] = defaultdict(count().__next__)
+    uses: Counter[int] = Counter()
     parts = []
     for part in plan.parts:
         assert part.numbered is not None
         columns = part.numbered.columns
         mine = [n.id for n in part.workflow.nodes.values() if mergeable(n) and n.id in columns]
-        parts.append(replace(part, classes={id: _classes(columns[id], dense, uses) for id in mine}))
-    return replace(plan, parts=tuple(parts), uses=uses)
-
-
-def _classes(column: Column, dense: Column, uses: Column) -> Column:
-    """Numbers of values as classes, which count from 0 and know how many tasks they have."""
-    out = array("i")
-    for number in column:
-        found = dense[number]
-        if found < 0:
-            found = dense[number] = len(uses)
-            uses.append(0)
-        uses[found] += 1
-        out.append(found)
-    return out
+        classes = {id: array("i", map(dense.__getitem__, columns[id])) for id in mine}
+        for column in classes.values():
+            uses.update(column)
+        parts.append(replace(part, classes=classes))
+    return replace(
+        plan, parts=tuple(parts), uses=array("i", map(uses.__getitem__, range(len(dense))))
+    )
