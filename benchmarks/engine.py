@@ -1,0 +1,255 @@
+"""The engine side by side with transformers: `plait bench engine`.
+
+Every contender runs in a process of its own with the same model, type and threads, over the same
+prompts; its answers are compared token by token with those of padded `generate`. Loading is not
+timed; everything after the first prompt is handed over is. Medians over repeats, each with
+prompts of its own so that no cache carries over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .engine_work import CONTEXT, VOCAB, WORKLOADS, Workload
+
+PADDED = "generate padded"
+RACES: tuple[tuple[str, str, int], ...] = (
+    ("shared", PADDED, 3),
+    ("shared", "plait", 5),
+    ("shared", "plait bf16", 5),
+    ("shared", "generate one by one", 1),
+    ("shared", "generate_batch", 1),
+    ("ragged", "generate padded by 16", 2),
+    ("ragged", "plait", 3),
+    ("tree", PADDED, 1),
+    ("tree", "plait", 3),
+    ("turns", PADDED, 1),
+    ("turns", "plait", 3),
+    ("tight", "plait", 3),
+)
+"""(workload, contender, most repeats)."""
+
+
+def bench(
+    threads: int = 2, repeats: int = 3, only: tuple[str, ...] = (), model: Path | None = None
+) -> dict[str, Any]:
+    """Run every race whose workload is wanted; all numbers, as JSON can hold them."""
+    import torch
+    import transformers
+
+    with tempfile.TemporaryDirectory() as place:
+        path = model or make_model(Path(place))
+        found: dict[str, Any] = {
+            "machine": {
+                "cpu": _cpu(),
+                "threads": threads,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+            "races": {},
+        }
+        for workload, contender, most in RACES:
+            if not only or workload in only:
+                result = _child(path, contender, workload, threads, min(repeats, most))
+                found["races"].setdefault(workload, {})[contender] = result
+        if not only or "steps" in only:
+            found["steps"] = _child(path, "steps", "-", threads, 1)
+    _compare(found["races"])
+    return found
+
+
+def make_model(place: Path) -> Path:
+    """A random qwen2 of 26.8 million parameters."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCAB,
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        intermediate_size=1408,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(place)
+    return place
+
+
+def _child(
+    model: Path, contender: str, workload: str, threads: int, repeats: int
+) -> dict[str, Any]:
+    """One contender in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "plait.benchmarks.engine",
+        "--model",
+        str(model),
+        "--child",
+        contender,
+    ]
+    command += [workload, str(threads), str(repeats)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1][:300] if done.stderr else "died"}
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def _run_child(model: Path, contender: str, workload: str, threads: int, repeats: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    if contender == "steps":
+        from .engine_steps import measure_steps
+
+        print(json.dumps(measure_steps(model)))
+        return
+    from .engine_contenders import CONTENDERS
+
+    runner = CONTENDERS[contender](model)
+    results = [runner.run(WORKLOADS[workload](seed)) for seed in range(repeats)]
+    seconds = [r.seconds for r in results]
+    print(
+        json.dumps(
+            {
+                "seconds": statistics.median(seconds),
+                "all_seconds": seconds,
+                "answers": [r.answers for r in results],
+                "counters": results[-1].counters,
+            }
+        )
+    )
+
+
+def _compare(races: dict[str, dict[str, Any]]) -> None:
+    """Count the answers equal to those of padded `generate`, and drop the tokens."""
+    for workload, contenders in races.items():
+        reference = next(
+            (contenders[n] for n in contenders if n.startswith(PADDED)),
+            races.get("tree", {}).get(PADDED),
+        )
+        for entry in contenders.values():
+            if "answers" not in entry or reference is None or "answers" not in reference:
+                continue
+            pairs = [
+                (mine, theirs)
+                for one, other in zip(entry["answers"], reference["answers"], strict=False)
+                for mine, theirs in zip(one, other, strict=True)
+            ]
+            entry["rows"] = len(pairs)
+            entry["rows_equal"] = sum(mine == theirs for mine, theirs in pairs)
+        work: Workload = WORKLOADS[workload](0)
+        contenders["workload"] = {"says": work.says, "distinct_prefill": work.distinct_prefill}
+    for contenders in races.values():
+        for entry in contenders.values():
+            entry.pop("answers", None)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result as text."""
+    machine = found["machine"]
+    lines = [
+        f"engine, random qwen2 of 26.8 M parameters, fp32, {machine['threads']} threads, "
+        f"{machine['cpu']}, torch {machine['torch']}, transformers {machine['transformers']}"
+    ]
+    for contenders in found["races"].values():
+        lines += ["", contenders["workload"]["says"], *_race_lines(contenders)]
+    if "steps" in found:
+        lines += ["", *_step_lines(found["steps"])]
+    return "\n".join(lines)
+
+
+def _race_lines(contenders: dict[str, Any]) -> list[str]:
+    lines = []
+    ours = contenders.get("plait", {}).get("seconds")
+    for name, entry in contenders.items():
+        if name == "workload":
+            continue
+        if "error" in entry:
+            lines.append(f"{name:>26}  failed: {entry['error']}")
+            continue
+        ratio = f"plait is {entry['seconds'] / ours:5.2f}x" if ours else ""
+        equal = f"{entry['rows_equal']}/{entry['rows']} rows equal" if "rows" in entry else ""
+        lines.append(f"{name:>26}  {entry['seconds']:8.3f} s   {ratio:18} {equal}")
+    counters = contenders.get("plait", {}).get("counters")
+    if counters:
+        distinct = contenders["workload"]["distinct_prefill"]
+        lines.append(
+            f"{'':>26}  prefill computed {counters['prefill_tokens']:.0f} of {distinct} distinct "
+            f"({counters['prefill_tokens'] / distinct:.3f}), "
+            f"KV read {counters['distinct_read']:.0f} distinct of {counters['total_read']:.0f}, "
+            f"hit rate {counters['hit_rate']:.2f}, "
+            f"{counters['flops'] / counters['model_seconds'] / 1e9:.0f} GFLOP/s"
+        )
+    return lines
+
+
+def _step_lines(steps: dict[str, Any]) -> list[str]:
+    if "error" in steps:
+        return [f"steps failed: {steps['error']}"]
+    decode, best = steps["decode"], steps["decode_best"]
+    lines = [
+        f"peaks: torch matmul {steps['torch_matmul'] / 1e9:.0f} GFLOP/s, fastest product "
+        f"{steps['matmul_peak'] / 1e9:.0f} GFLOP/s, memory {steps['memory_peak'] / 1e9:.0f} GB/s",
+        f"decode, 32 rows, 512 shared: {decode['seconds'] * 1e3:.2f} ms, {decode['share']:.0%} of "
+        f"the roofline by torch's matmul, {best['share']:.0%} by the fastest product",
+    ]
+    for tokens in (512, 1024, 2048):
+        entry = steps[f"prefill_{tokens}"]
+        lines.append(
+            f"prefill of {tokens}: {entry['seconds'] * 1e3:.1f} ms, {entry['share']:.0%} of "
+            f"torch's matmul, {entry['share_best']:.0%} of the fastest product"
+        )
+    for rows in (1, 32, 128):
+        seconds = steps[f"overhead_{rows}"]["seconds"]
+        lines.append(
+            f"step without the forward, {rows} running: {seconds * 1e6:.0f} us "
+            f"(floor {200 + 5 * rows} us)"
+        )
+    return lines
+
+
+def _cpu() -> str:
+    import torch
+
+    from plait.engine.llm.calibrate import device_name
+
+    return device_name(torch.device("cpu"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], help="workloads, or 'steps'")
+    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        contender, workload, threads, repeats = options.child
+        _run_child(options.model, contender, workload, int(threads), int(repeats))
+        return
+    found = bench(options.threads, options.repeats, tuple(options.only), options.model)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Single steps of the engine against what the machine can do: decode, prefill, and the overhead."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from .engine_work import VOCAB
+
+
+class Steps:
+    """One engine's step loop, driven by hand on this thread."""
+
+    def __init__(self, model: Path, prefix_cache: bool = True) -> None:
+        from plait.engine.llm import LLM
+
+        llm = LLM(model, device="cpu", prefix_cache=prefix_cache)
+        llm.close()  # the loop is ours now: no other thread steps it
+        self._loop = llm._loop
+        self._runner: Any = llm._loop._runner
+        self._count = 0
+
+    def ask(self, prompt: list[int], max_tokens: int) -> None:
+        from plait.dag.sampling import Sampling
+        from plait.engine.llm.request import Request
+
+        self._count += 1
+        length = len(prompt) + max_tokens
+        sampling = Sampling(max_tokens=max_tokens, ignore_eos=True)
+        self._loop.scheduler.add(
+            Request(self._count, tuple(prompt), sampling, 0, 0.0, limit=length, expected=length)
+        )
+
+    def step(self) -> tuple[float, float, float]:
+        """Seconds, FLOPs and bytes of one step."""
+        tally = self._loop.tally
+        flops, read = tally.flops, tally.bytes_read
+        began = time.perf_counter()
+        self._loop.step()
+        return time.perf_counter() - began, tally.flops - flops, tally.bytes_read - read
+
+    def decode(self, rows: int, shared: int, steps: int = 60) -> tuple[float, float, float]:
+        """Median seconds, and FLOPs and bytes, of a decode step over one shared context."""
+        rng = random.Random(1)
+        head = [rng.randrange(10, VOCAB) for _ in range(shared)]
+        for i in range(rows):
+            self.ask([*head, 10 + i], steps + 20)
+        while self._loop.scheduler.waiting or any(
+            r.prefilling for r in self._loop.scheduler.running
+        ):
+            self._loop.step()
+        taken = [self.step() for _ in range(steps)][8:]
+        return statistics.median(t[0] for t in taken), taken[0][1], taken[0][2]
+
+    def prefill(self, tokens: int, times: int = 7) -> tuple[float, float]:
+        """Median seconds, and FLOPs, of a step that computes one prompt."""
+        rng = random.Random(2)
+        taken = []
+        for _ in range(times + 2):
+            self.ask([rng.randrange(10, VOCAB) for _ in range(tokens)], 1)
+            taken.append(self.step())
+        return statistics.median(t[0] for t in taken[2:]), taken[0][1]
+
+    def overhead(self, rows: int) -> float:
+        """Median seconds of a decode step whose forward takes no time."""
+        import torch
+
+        logits = torch.randn(rows, VOCAB)
+        self._runner.forward = lambda step, ids, positions, keep: logits[: len(keep)]
+        return self.decode(rows, 512, steps=100)[0]
+
+
+def measure_steps(model: Path) -> dict[str, Any]:
+    """Peaks of the machine, and the engine's steps beside them."""
+    import torch
+
+    from plait.engine.llm.calibrate import matmul_peak, memory_peak
+
+    cpu = torch.device("cpu")
+    square = torch.randn(2048, 2048)
+    plain = min(_seconds(lambda: square @ square) for _ in range(3))
+    peak = max(matmul_peak(cpu, torch.float32) for _ in range(3))
+    memory = max(memory_peak(cpu) for _ in range(3))
+    found: dict[str, Any] = {
+        "matmul_peak": peak,
+        "torch_matmul": 2.0 * 2048**3 / plain,
+        "memory_peak": memory,
+    }
+    seconds, flops, read = Steps(model).decode(32, 512)
+    for name, rate in (("decode", found["torch_matmul"]), ("decode_best", peak)):
+        roof = max(flops / rate, read / memory)
+        found[name] = {"seconds": seconds, "roofline": roof, "share": roof / seconds}
+    alone = Steps(model, prefix_cache=False)
+    for tokens in (512, 1024, 2048):
+        seconds, flops = alone.prefill(tokens)
+        found[f"prefill_{tokens}"] = {
+            "seconds": seconds,
+            "flops_per_second": flops / seconds,
+            "share": flops / seconds / found["torch_matmul"],
+            "share_best": flops / seconds / peak,
+        }
+    for rows in (1, 32, 128):
+        found[f"overhead_{rows}"] = {"seconds": Steps(model).overhead(rows)}
+    return found
+
+
+def _seconds(action: Any) -> float:
+    action()
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
