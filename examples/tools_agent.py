@@ -12,7 +12,7 @@ def make_shop(path: Path) -> Path:
     """A small database of orders."""
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE orders (id INTEGER, city TEXT, price INTEGER)")
-        rows = [(1, "Paris", 120), (2, "Cairo", 45), (3, "Paris", 30), (4, "Lima", 210)]
+        rows = [(1, "Lima", 120), (2, "Cairo", 45), (3, "Lima", 30), (4, "Paris", 210)]
         db.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
     db.close()
     return path
