@@ -115,9 +115,7 @@ def field_type(kind: Any, step: str | int) -> Any:
             return rest[min(step, len(rest) - 1)] if step >= 0 else Any
         if base is str:
             return str
-        if base in (int, float, bool) or (
-            isinstance(kind, type) and issubclass(kind, BaseModel)
-        ):
+        if base in (int, float, bool) or (isinstance(kind, type) and issubclass(kind, BaseModel)):
             raise KeyError(step)
         return Any
     if isinstance(kind, type) and issubclass(kind, BaseModel):
