@@ -25,3 +25,37 @@ def overhead(
         print_json(found)
     else:
         print(table(found))
+
+
+@app.command()
+def workflows(
+    rows: Annotated[int, typer.Option(help="Rows of every shape.")] = 24,
+    repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Only this shape; again for more.")
+    ] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="Only this one; again for more.")] = None,
+    model: Annotated[
+        str, typer.Option(help="A model as for run, or 'random': 26 M weights without meaning.")
+    ] = "random",
+    half_kv: Annotated[
+        bool, typer.Option("--half-kv", help="KV memory for half of the working set.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Batches of agent workflows with the plan, beside the same engine without it."""
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from ..benchmarks.workflows import MODES, Setting, bench, random_model, table
+
+    with tempfile.TemporaryDirectory() as place:
+        path = str(random_model(Path(place) / "random")) if model == "random" else model
+        models = {"default": path, "small": path, "big": path}
+        setting = Setting(models, rows, repeats, "half" if half_kv else None, tuple(mode or MODES))
+        found = bench(setting, shape or (), lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print_json(found)
+    else:
+        print(table(found))
