@@ -101,7 +101,9 @@ class LeanModel:
 
     def _mlp(self, layer: LeanLayer, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) > BLOCK:  # what lies between the products stays in the cache
-            return torch.cat([self._mlp(layer, block) for block in rows.chunk(-(-len(rows) // BLOCK))])
+            return torch.cat(
+                [self._mlp(layer, block) for block in rows.chunk(-(-len(rows) // BLOCK))]
+            )
         both = layer.gate_up(self._norm(rows, layer.post_norm))
         gated = torch.nn.functional.silu(both[:, : self.intermediate])
         return layer.down.add(gated.mul_(both[:, self.intermediate :]), rows)
