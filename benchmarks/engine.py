@@ -83,6 +83,7 @@ def make_model(place: Path) -> Path:
         intermediate_size=1408,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
+        initializer_range=0.05,  # the usual 0.02 makes it repeat one token
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(place)
     return place

@@ -128,7 +128,6 @@ class GenerateBatch:
         self._model.eval()
 
     def run(self, work: Workload) -> Result:
-        import torch
         from transformers import GenerationConfig
 
         config = GenerationConfig(
@@ -138,10 +137,9 @@ class GenerateBatch:
             pad_token_id=0,
         )
         began = time.perf_counter()
-        with torch.inference_mode():
-            done = self._model.generate_batch(
-                inputs=[list(a.prompt) for a in work.asks], generation_config=config
-            )
+        done = self._model.generate_batch(
+            inputs=[list(a.prompt) for a in work.asks], generation_config=config
+        )
         seconds = time.perf_counter() - began
         order = sorted(done, key=lambda name: int(name.rsplit("_", 1)[-1]))
         answers = [list(done[name].generated_tokens) for name in order]

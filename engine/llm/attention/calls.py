@@ -18,6 +18,8 @@ from .plan import Item, Layout
 
 GATHER_RUNS = 4
 """From this many runs on, an item's slots are copied together instead of read run by run."""
+GATHER_TAIL_RUNS = 16
+"""The same for a single row, whose runs may be read together with those of other rows."""
 WIDE_ROWS = 64
 WIDE_AREA = 16384
 """Rows and rows x slots from which the packed products beat the flash operator."""
@@ -326,7 +328,8 @@ def _slots(runs: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> torch.T
 
 def _parts(item: Item) -> list[Part]:
     """The item's runs, or all of them gathered."""
-    if len(item.runs) >= GATHER_RUNS or (item.causal and len(item.runs) > 1):
+    most = GATHER_RUNS if item.rows > 1 else GATHER_TAIL_RUNS
+    if len(item.runs) >= most or (item.causal and len(item.runs) > 1):
         return [(0, item.length, item.position, _slots(item.runs))]
     parts: list[Part] = []
     position = item.position
