@@ -35,6 +35,7 @@ from .workflow_shapes import SHAPES, Shape
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
     "without order": ("order_rows",),
+    "without liveness": ("liveness",),
 }
 MODES = ("query-wise", "operator-wise", "asyncio", "plan", *ABLATIONS)
 BASELINE = "asyncio"

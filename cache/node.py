@@ -29,6 +29,8 @@ class Node:
     """By the tokens of the child's first page (fewer when the child ends inside it)."""
     pins: dict[int, float] = field(default_factory=dict)
     """Pin number -> deadline."""
+    unwanted: bool = False
+    """Somebody who knows said that nobody will ask for it; so until somebody does."""
     on_host: bool = False
     """Its pages are of the host tier; so are those of all nodes below it."""
     on_device: int = 0

@@ -130,6 +130,19 @@ class RadixTree:
                 self._offer(below, now)
             below = below.parent
 
+    def _own_path(self, tokens: Sequence[int], salt: str) -> list[Node]:
+        """The nodes that hold these tokens and no others; the last one may end inside a page."""
+        found = self.match(tokens, salt)
+        if found.inside < len(found.node.tokens):
+            return []
+        path = found.node.path()
+        rest = tuple(tokens[found.length : found.length + self.page_size])
+        for length in range(len(rest), 0, -1):
+            child = found.node.children.get(rest[:length])
+            if child is not None and child.tokens == rest[:length]:
+                return [*path, child]
+        return path
+
     # ---- host tier -------------------------------------------------------------------------
 
     def on_host(self, node: Node, tokens: Sequence[int], done: int) -> int:
@@ -220,6 +233,33 @@ class RadixTree:
         return dropped
 
     # ---- shrinking -------------------------------------------------------------------------
+
+    def let_go(self, tokens: Sequence[int], keep: int, now: float, salt: str = "") -> int:
+        """Nobody will ask for what lies behind the first `keep` of these tokens: it is evicted
+        before anything else. Nodes in use, or with others below them, stay as they are.
+
+        How many tokens that were. A plan knows; without one, the least recently used goes first,
+        and that is what has just been read for the last time only after everything else.
+        """
+        path = self._own_path(tokens, salt)
+        end = sum(len(node.tokens) for node in path)
+        gone = 0
+        for node in reversed(path):
+            start = end - len(node.tokens)
+            if end <= keep or node.holds or node.on_host or len(node.children) > bool(gone):
+                break
+            at = -(-max(keep - start, 0) // self.page_size) * self.page_size
+            if at >= len(node.tokens):
+                break
+            if at:
+                self._split(node, at)
+            node.unwanted = True
+            gone += len(node.tokens)
+            self._offer(node, now)
+            if at:
+                break
+            end = start
+        return gone
 
     def evict(self, need: int, now: float) -> list[Eviction]:
         """Free up to `need` cached pages, the least valuable leaves first."""
@@ -332,6 +372,7 @@ class RadixTree:
                 self.cached_pages -= len(below.pages)
             below.holds += 1
             below.hits += 1
+            below.unwanted = False
             below.last_used = now
             below = below.parent
 

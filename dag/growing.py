@@ -66,7 +66,7 @@ class Grower:
         for planted in self._planted:
             counts.walk(planted)
         counts.fill()
-        groups = sorted((g for g in counts.groups if g.saved > 0), key=lambda g: -g.saved)
+        groups = sorted(counts.groups, key=lambda g: -g.saved)
         computed = sum(v.distinct * v.tokens for v in counts.vertices)
         return Prefixes(
             tuple(self._roots.values()), counts.asked, counts.merged, computed, unknown,

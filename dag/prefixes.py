@@ -78,7 +78,7 @@ class Prefixes:
     unknown: int = 0
     """LLM nodes whose prompts are made at run time, and are in none of the numbers."""
     groups: tuple[Group, ...] = ()
-    """Nodes whose rows share values in front, those that save most tokens first."""
+    """Nodes with values in their prompts, those whose rows save most tokens by sharing first."""
 
     def vertices(self) -> Iterator[Vertex]:
         """Every vertex, parents first."""
@@ -97,7 +97,7 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An LLM node some of whose rows begin their prompts with the same values."""
+    """The prefixes of one LLM node's prompts, row by row."""
 
     part: int
     node: str

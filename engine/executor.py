@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -264,7 +264,10 @@ class Executor:
         row, path = program.row, program.path + node.id
         sampling = program.wiring.samplings[node.id]
         seed = 0 if sampling.greedy else self._seed(row.id, path, turn)
-        call = Call(prompt, sampling, node.model, seed, tools, -row.rank, path, str(row.id))
+        call = Call(
+            prompt, sampling, node.model, seed, tools, -row.rank, path, str(row.id),
+            still_wanted=self._lease(program, node),
+        )  # fmt: skip
         start = time.perf_counter()
         generations: list[Generation] = []
         own = True
@@ -276,6 +279,12 @@ class Executor:
         finally:
             name, ok = _unnumbered(path), bool(generations)
             self.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
+
+    def _lease(self, program: Program, node: LLMCall) -> Callable[[], float] | None:
+        if self._sharing is None or program.wiring is not self.wiring:
+            return None
+        values = {name: resolve(arg, program.values) for name, arg in node.bound}
+        return self._sharing.lease(program.row, node, values)
 
     async def _generate(self, call: Call) -> tuple[list[Generation], bool]:
         """The call's generations, and whether it was run rather than merged with an equal one."""

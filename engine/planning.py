@@ -12,21 +12,22 @@ from ..dag.nodes import Workflow
 from ..dag.optimize import check_names
 from ..dag.plan import plan_together
 from ..dag.rules import RULES
+from .liveness import Liveness
 from .run import Item
 from .sharing import Sharing, reads_may_merge
 from .single_flight import SingleFlight
 
 RowIn = Mapping[str, Any] | PlaitError | Item
-SINGLE_FLIGHT = "single_flight"
-"""The name by which run-time merging is disabled, beside the names of the rules."""
+SINGLE_FLIGHT, LIVENESS = "single_flight", "liveness"
+"""Names by which what is done at run time is disabled, beside the names of the rules."""
 
 
 def plan_for(
     batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = ()
 ) -> Plan:
     """One plan for workflows that run together, each with its rows as executors take them."""
-    rules = [name for name in disable if name != SINGLE_FLIGHT]
-    return plan_together(((w, contents(rows)) for w, rows in batches), disable=rules)
+    given = ((workflow, contents(rows)) for workflow, rows in batches)
+    return plan_together(given, disable=rules_off(True, disable))
 
 
 def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
@@ -47,7 +48,7 @@ def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:
 
 def check_disabled(names: Collection[str]) -> None:
     """Raise ConfigError for a name that neither a rule nor a run-time optimization has."""
-    check_names(names, further=(SINGLE_FLIGHT,))
+    check_names(names, further=(SINGLE_FLIGHT, LIVENESS))
 
 
 def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:
@@ -56,7 +57,11 @@ def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:
     reads = all(reads_may_merge(part.workflow) for part in plan.parts)
     left = array("i", plan.uses)
     found = SINGLE_FLIGHT not in disable
-    return [Sharing(flights, reads, part, left, found=found) for part in plan.parts]
+    liveness = Liveness(plan) if LIVENESS not in disable else None
+    return [
+        Sharing(flights, reads, part, left, found=found, liveness=liveness, number=number)
+        for number, part in enumerate(plan.parts)
+    ]
 
 
 def unplanned(workflow: Workflow, disable: Collection[str] = ()) -> Sharing:

@@ -14,18 +14,19 @@ when nothing in the run writes, so that no task sees the world older than it was
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from hashlib import blake2b
 from typing import Any
 
 from ..dag.keys import Unkeyed, value_key
 from ..dag.logical import Part
 from ..dag.messages import Message
-from ..dag.nodes import Agent, Node, ToolCall, ToolSpec, Workflow
+from ..dag.nodes import Agent, LLMCall, Node, ToolCall, ToolSpec, Workflow
 from ..dag.numbering import Column
 from ..dag.repeatable import deterministic
 from ..dag.sampling import Sampling
 from .backends.backend import Call
+from .liveness import Liveness
 from .run import RowState
 from .single_flight import SingleFlight
 
@@ -35,8 +36,10 @@ class Sharing:
 
     def __init__(
         self, flights: SingleFlight, reads: bool, part: Part | None = None,
-        uses: Column | None = None, *, found: bool = True,
+        uses: Column | None = None, *, found: bool = True, liveness: Liveness | None = None,
+        number: int = 0,
     ) -> None:  # fmt: skip
+        self._liveness, self._number = liveness, number
         self.flights, self._reads, self._found = flights, reads, found
         self._known_settings: dict[int, tuple[Sampling, str]] = {}
         self._left = uses if uses is not None else array("i")
@@ -79,6 +82,14 @@ class Sharing:
             left[found] -= 1
             if left[found] == 0:
                 self.flights.drop(("class", found))
+
+    def lease(
+        self, row: RowState, node: LLMCall, values: Mapping[str, Any]
+    ) -> Callable[[], float] | None:
+        """To be called when a call of the workflow itself has ended: what of it is still wanted."""
+        if self._liveness is None or row.place < 0:
+            return None
+        return self._liveness.lease(self._number, row.place, node, values)
 
     # -- found ---------------------------------------------------------------------------------
 

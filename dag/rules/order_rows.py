@@ -33,7 +33,9 @@ def _keys(plan: Plan, part: int) -> list[Column]:
     assert plan.prefixes is not None
     rows = plan.parts[part].rows
     groups = [
-        g for g in plan.prefixes.groups if g.part == part and all(len(c) == rows for c in g.columns)
+        g
+        for g in plan.prefixes.groups
+        if g.part == part and g.saved > 0 and all(len(c) == rows for c in g.columns)
     ]
     return [column for group in groups[:KEYS] for column in group.columns]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ class Call:
     row: str = ""
     raw: bool = False
     """Do not apply the chat template to a text."""
+    still_wanted: Callable[[], float] | None = None
+    """To be called once when the call has ended well: the share of its prompt that other calls
+    will begin with. What lies behind it may be forgotten first."""
 
 
 class Backend(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,12 @@ class LocalBackend:
         async with self._borrow(call.model) as llm:
             token_ids = await self._encode(llm, call)
             sampling = self._supported(call.sampling)
-            return await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
+            done = await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
+            if call.still_wanted is not None:
+                keep = math.ceil(call.still_wanted() * len(token_ids))
+                for generation in done:
+                    llm.let_go((*token_ids, *generation.token_ids[:-1]), keep)
+            return done
 
     def _models(self) -> Shelf[LLM]:
         with self._lock:

@@ -170,6 +170,14 @@ class LLM:
             self._thread.post(lambda: self._abort(call))
             raise
 
+    def let_go(self, token_ids: Sequence[int], keep: int, salt: str = "") -> None:
+        """Nobody will ask for what lies behind the first `keep` of these tokens: its KV is evicted
+        before anything else."""
+        self._thread.post(lambda: self._forget(token_ids, keep, salt))
+
+    def _forget(self, token_ids: Sequence[int], keep: int, salt: str) -> None:
+        self._tree.let_go(token_ids, keep, self._clock(), salt)
+
     def calibrate(self) -> Costs:
         """Measure costs on this device, a few seconds, and keep them on disk. Blocks.
 
