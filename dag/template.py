@@ -118,7 +118,7 @@ class Template:
             return [Message(m.role, m.render(values)) for m in self.messages]
         except OutputError as error:
             raise PromptError(str(error)) from error
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of the values' own classes: properties, __format__
             raise PromptError(
                 f"a value cannot be put into the prompt: {first_line(error)}"
             ) from error

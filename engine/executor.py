@@ -245,7 +245,7 @@ class Executor:
             return node.prompt.render(values)
         try:
             prompt = node.prompt(**values)
-        except Exception as error:
+        except BaseException as error:  # SystemExit would end the loop of every row
             what = f"the prompt body of {node.name!r} raised {type(error).__name__}"
             raise PromptError(f"{what}: {first_line(error)}") from error
         if isinstance(prompt, Message):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..dag.errors import LimitError, PlaitError, ToolError, first_line
 from ..dag.live import PROGRAM
 from ..dag.nodes import Workflow
+from ..dag.source import of_error
 from .run import RowState
-from .values import read_inputs
+from .values import read_inputs, validate
 
 if TYPE_CHECKING:
     from .executor import Executor
@@ -43,22 +44,37 @@ class LiveProgram:
 async def run_live(
     executor: Executor, workflow: Workflow, inputs: dict[str, Any], row: RowState, path: str
 ) -> Any:
-    """Run the function itself; an exception in it fails the row as ToolError with its line."""
+    """Run the function itself; whatever it raises fails the row as ToolError with its line.
+
+    SystemExit and a CancelledError of its own making too: left alone, they would end the event
+    loop or the row without a result, and whoever waits for the run would wait for ever.
+    """
     assert workflow.body is not None
     token = PROGRAM.set(LiveProgram(executor, row, path))
     try:
-        return await workflow.body(**inputs)
-    except (PlaitError, asyncio.CancelledError):
+        output = await workflow.body(**inputs)
+    except (PlaitError, GeneratorExit):
         raise
-    except Exception as error:
-        raise ToolError(_raised(workflow, error)) from error
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _cancelled_by_others():
+            raise
+        raise _failure(workflow, error) from error
     finally:
         PROGRAM.reset(token)
+    return validate(workflow.type, output, f"what {workflow.name!r} returned")
 
 
-def _raised(workflow: Workflow, error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" (line {trace.tb_lineno})" if trace else ""
-    return f"{workflow.name!r} raised {type(error).__name__}: {first_line(error)}{where}"
+def _cancelled_by_others() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _failure(workflow: Workflow, error: BaseException) -> PlaitError:
+    """An exception as an error of the row; of several raised at once, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, PlaitError):
+        return error
+    kind, text, place = type(error).__name__, first_line(error), of_error(error)
+    told = kind if text == kind else f"{kind}: {text}"
+    return ToolError(f"{workflow.name!r} raised {told}" + (f" ({place})" if place else ""))
