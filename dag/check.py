@@ -12,7 +12,7 @@ from typing import Any
 from .arguments import arguments, at_node
 from .edges import type_of
 from .errors import Problem, WorkflowError, list_names, meant, nearest
-from .jsonable import cannot_be_json
+from .jsonable import cannot_be_json, value_cannot_be_json
 from .live import used_operators
 from .nodes import (
     Arg,
@@ -21,6 +21,7 @@ from .nodes import (
     LLMCall,
     Project,
     Workflow,
+    literals,
     refs,
     writes,
 )
@@ -48,7 +49,7 @@ def check(
             found += _unused(body)
         if models is not None:
             found += _models(body, models)
-    found += _output(workflow)
+    found += [*_inputs(workflow), *_output(workflow)]
     return in_order(found)
 
 
@@ -156,9 +157,32 @@ def _unused(workflow: Workflow) -> Iterator[Problem]:
             yield at_node(node, f"{node.id!r} is computed but its value is never used", hint)
 
 
+# -- values ------------------------------------------------------------------------------------
+
+_HINT = "a pydantic model, a dataclass, or plain lists, dicts, texts and numbers"
+
+
+def _answers(workflow: Workflow) -> Iterator[Problem]:
+    """Calls of a model declared to return what no text can be read as."""
+    for node in workflow.nodes.values():
+        reason = cannot_be_json(node.type) if isinstance(node, LLMCall) else None
+        if reason:
+            message = f"{node.id!r} returns what a model cannot write: {reason}"
+            yield at_node(node, message, f"use {_HINT}")
+
+
+def _inputs(workflow: Workflow) -> Iterator[Problem]:
+    """Inputs of types that no column of a row can be read as."""
+    for node in workflow.inputs:
+        reason = cannot_be_json(node.type)
+        if reason:
+            message = f"input {node.id!r} of {workflow.name!r} cannot be read from a row: {reason}"
+            yield at_node(node, message, f"take {_HINT}")
+
+
 # -- the whole ---------------------------------------------------------------------------------
 
-BODY_CHECKS: tuple[Check, ...] = (_references, _order, arguments)
+BODY_CHECKS: tuple[Check, ...] = (_references, _order, arguments, _answers)
 
 
 def _output(workflow: Workflow) -> Iterator[Problem]:
@@ -168,10 +192,11 @@ def _output(workflow: Workflow) -> Iterator[Problem]:
         message = f"{workflow.name!r} is declared to return {type_name(workflow.type)} but returns"
         yield problem_at(workflow.source, f"{message} {type_name(given)}")
     reason = cannot_be_json(workflow.type) or cannot_be_json(given)
+    values = (value_cannot_be_json(value) for value in literals(workflow.output))
+    reason = reason or next((found for found in values if found), None)
     if reason:
-        hint = "return a pydantic model, a dataclass, or plain lists, dicts, texts and numbers"
         message = f"the output of {workflow.name!r} cannot be written as JSON: {reason}"
-        yield problem_at(workflow.source, message, hint)
+        yield problem_at(workflow.source, message, f"return {_HINT}")
 
 
 def _models(workflow: Workflow, models: Collection[str]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Which types certainly have no JSON form. In doubt, a type has one."""
+"""Which types and values certainly have no JSON form. In doubt, a type has one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import collections.abc
 import dataclasses
 import enum
 import inspect
+import json
 import types
 import typing
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import is_typeddict
 
+from .errors import first_line
 from .types import type_name
 
 _CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type)
@@ -37,6 +40,15 @@ def cannot_be_json(kind: Any) -> str | None:
         return next((reason for reason in found if reason), None)
     if isinstance(origin, type) and _is_plain_class(origin):
         return f"{type_name(kind)} is a class that says nothing of its fields"
+    return None
+
+
+def value_cannot_be_json(value: Any) -> str | None:
+    """Why this value cannot be written as JSON; None when it can."""
+    try:
+        json.dumps(to_jsonable_python(value), allow_nan=False)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        return f"a value of type {type(value).__name__}: {first_line(error)}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
@@ -44,6 +45,10 @@ class LLMOperator(Operator[P, R]):
         self, fn: Callable[P, R], model: str, dynamic: bool, options: SamplingOptions
     ) -> None:
         super().__init__(fn)
+        if inspect.iscoroutinefunction(fn):
+            message = f"@llm {self.name!r} is `async def`, and a prompt body returns its prompt"
+            hint = "write a plain `def`; what must be awaited goes into a @tool"
+            raise WorkflowError(problem_at(self.source, message, hint))
         self.model = model
         self.dynamic = dynamic
         try:

@@ -83,6 +83,22 @@ def refs(arg: Arg) -> Iterator[str]:
                 yield from refs(item)
 
 
+def literals(arg: Arg) -> Iterator[Any]:
+    """Values in an argument that are known when the workflow is compiled."""
+    match arg:
+        case Lit(value):
+            yield value
+        case Seq(items):
+            for item in items:
+                yield from literals(item)
+        case Rec(pairs):
+            for _, item in pairs:
+                yield from literals(item)
+        case Fill(_, bound):
+            for _, item in bound:
+                yield from literals(item)
+
+
 def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
     """The argument's value, given the values of the nodes it needs."""
     match arg:

@@ -34,7 +34,10 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(kind)
     except Exception as error:
-        raise ConfigError(f"values of type {type_name(kind)} cannot be checked: {error}") from error
+        reason = first_line(error).split(". ")[0]  # what pydantic advises does not fit here
+        raise ConfigError(
+            f"values of type {type_name(kind)} cannot be checked: {reason}"
+        ) from error
 
 
 def constrain(node: LLMCall) -> Sampling:

@@ -285,8 +285,47 @@ JSON = [str, int, None, Any, object, list, dict, list[str], dict[str, Any], set[
 @pytest.mark.parametrize("kind", NOT_JSON, ids=str)
 def test_types_without_a_json_form_are_reported(kind: Any) -> None:
     assert cannot_be_json(kind)
-    (problem,) = check(workflow(Input(id="a", type=kind), output=Ref("a"), kind=kind))
-    assert "cannot be written as JSON" in problem.message
+    found = check(workflow(Input(id="a", type=kind), output=Ref("a"), kind=kind))
+    taken, given = sorted(problem.message for problem in found)
+    assert taken.startswith("input 'a' of 'made' cannot be read from a row: ")
+    assert given.startswith("the output of 'made' cannot be written as JSON: ")
+
+
+def test_a_model_that_is_to_write_what_has_no_json_form_is_reported() -> None:
+    @plait.llm
+    def guess(topic: str) -> Plain:
+        return plait.prompt(plait.user(topic))
+
+    @plait.tool(effect="pure")
+    def count(of: Any) -> int:
+        return 1
+
+    @plait.workflow
+    def flow(topic: str) -> int:
+        return count(guess(topic))
+
+    (problem,) = problems_of(flow)
+    assert problem.message.startswith("'guess' returns what a model cannot write: Plain is a class")
+
+
+@pytest.mark.parametrize(
+    "value", [object(), b"\xff", float("nan"), lambda: 1, {1: [Plain()]}], ids=repr
+)
+def test_constants_in_an_output_that_cannot_be_json_are_reported(value: Any) -> None:
+    @plait.workflow
+    def flow(topic: str) -> Any:
+        return {"said": draft(topic), "as well": [value]}
+
+    (problem,) = problems_of(flow)
+    assert "the output of 'flow' cannot be written as JSON: " in problem.message
+
+
+def test_an_async_prompt_body_is_refused_where_it_stands() -> None:
+    with pytest.raises(plait.WorkflowError, match=r"test_check.py:\d+: @llm 'slow' is `async def`"):
+
+        @plait.llm
+        async def slow(topic: str) -> str:
+            return topic
 
 
 @pytest.mark.parametrize("kind", JSON, ids=str)
