@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .steps import Step
 
 if TYPE_CHECKING:
+    from .cost import Cost
     from .logical import Plan
     from .prefixes import Prefixes
 
@@ -47,6 +48,8 @@ def _told(step: Step) -> Iterator[str]:
         yield f"at most {_count(step.limit, unit)}"
     if step.model is not None or step.effect is not None:
         yield _calls(step)
+    if step.prefill_asked is not None and step.prefill_asked != step.prefill_computed:
+        yield f"prefill {step.prefill_asked:,} -> {step.prefill_computed:,}"
     if step.static_prefix:
         yield f"{_count(step.static_prefix, 'character')} shared in front"
 
@@ -86,6 +89,21 @@ def prefill(prefixes: Prefixes) -> str:
     if prefixes.unknown:
         line += f"; {_count(prefixes.unknown, 'node')} not counted, prompts known only at run time"
     return line
+
+
+def told_cost(cost: Cost) -> str:
+    """What the cost model says, in a few lines."""
+    most = "" if cost.certain else "at most "
+    parts = f"prefill {cost.prefill_seconds:.2f} s, decode {cost.decode_seconds:.2f} s"
+    loads = f", {_count(cost.loads, 'model load')} {cost.load_seconds:.2f} s" if cost.loads else ""
+    steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
+    tools = f", tools {cost.tool_seconds:.2f} s of it" if cost.tool_seconds else ""
+    return "\n".join((
+        f"expected: {most}{cost.seconds:.2f} s, bound by {cost.bound}: {parts}{loads}",
+        f"generate: {most}{steps}",
+        f"critical path: {cost.path_seconds:.2f} s{tools}: {' -> '.join(cost.path)}",
+        f"KV kept: {round(cost.kv_tokens):,} tokens, {cost.kv_bytes / 2**20:,.1f} MiB in all",
+    ))  # fmt: skip
 
 
 def _count(number: int, unit: str) -> str:

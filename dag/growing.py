@@ -16,7 +16,7 @@ from os.path import commonprefix
 from .errors import OutputError
 from .nodes import Arg, Lit, LLMCall, Map, Ref, Workflow
 from .numbering import Column, Numbered, Numbering
-from .prefixes import Group, Leaf, Prefixes, Vertex
+from .prefixes import Group, Leaf, LeafCost, Prefixes, Vertex
 from .template import Slot, Template
 
 CHARS_PER_TOKEN = 4.0
@@ -44,7 +44,10 @@ class Planted:
 class Grower:
     """Grows the tree, one prompt template at a time."""
 
-    def __init__(self, numbering: Numbering, measure: Measure | None = None) -> None:
+    def __init__(
+        self, numbering: Numbering, measure: Measure | None = None, merging: bool = True
+    ) -> None:
+        self._merging = merging
         self._numbering = numbering
         self._lengths = Lengths(numbering, measure)
         self._roots: dict[str, Vertex] = {}
@@ -62,16 +65,17 @@ class Grower:
 
     def grown(self, unknown: int) -> Prefixes:
         """The tree with its numbers. `unknown` nodes could not be added."""
-        counts = Counts(self._numbering, self._lengths)
+        counts = Counts(self._numbering, self._lengths, self._merging)
         for planted in self._planted:
             counts.walk(planted)
         counts.fill()
         groups = sorted(counts.groups, key=lambda g: -g.saved)
-        computed = sum(v.distinct * v.tokens for v in counts.vertices)
-        return Prefixes(
-            tuple(self._roots.values()), counts.asked, counts.merged, computed, unknown,
-            tuple(groups),
-        )  # fmt: skip
+        leaves = tuple(counts.leaves)
+        asked, merged, computed = (
+            sum(getattr(leaf, name) for leaf in leaves) for name in ("asked", "merged", "computed")
+        )
+        roots = tuple(self._roots.values())
+        return Prefixes(roots, asked, merged, computed, unknown, leaves, tuple(groups))
 
     # -- templates -----------------------------------------------------------------------------
 
@@ -134,9 +138,10 @@ class Grower:
 class Counts:
     """What the nodes that walk down the tree leave at its vertices."""
 
-    def __init__(self, numbering: Numbering, lengths: Lengths) -> None:
+    def __init__(self, numbering: Numbering, lengths: Lengths, merging: bool) -> None:
+        self._merging = merging
         self.vertices: list[Vertex] = []
-        self.asked = self.merged = 0.0
+        self.leaves: list[LeafCost] = []
         self.groups: list[Group] = []
         self._numbering, self._lengths = numbering, lengths
         self._ends: dict[Vertex, dict[int, float]] = {}
@@ -151,7 +156,7 @@ class Counts:
         prefix = array("i", repeat(-1, rows))
         bound = dict(planted.node.bound)
         columns: list[Column] = []
-        saved = 0.0
+        asked = merged = computed = saved = 0.0
         for vertex in planted.vertex.path():
             ends = self._ends.setdefault(vertex, {})
             before = len(ends)
@@ -164,19 +169,18 @@ class Counts:
                 every = sum(map(tokens_of.__getitem__, numbers))
                 once = every if len(firsts) == rows else _total(tokens_of, values, firsts)
                 columns.append(prefix)
-                fresh = sum(islice(ends.values(), before, None))
-                saved += once - fresh
             else:
                 tokens = self._lengths.of_static(vertex)
                 ends.update(dict.fromkeys(prefix, tokens))
                 every, once = tokens * rows, tokens * len(firsts)
-                if columns:
-                    saved += once - tokens * (len(ends) - before)
-            self.asked += every
-            self.merged += once
+            fresh = sum(islice(ends.values(), before, None))
+            asked, merged, computed = asked + every, merged + once, computed + fresh
+            saved += once - fresh if columns else 0.0
             vertex.tasks += len(firsts)
+        part, node = planted.leaf.part, planted.node
+        self.leaves.append(LeafCost(part, node, asked, merged, computed, rows, len(firsts)))
         if columns:
-            self.groups.append(Group(planted.leaf.part, planted.node.id, tuple(columns), saved))
+            self.groups.append(Group(part, node.id, tuple(columns), saved))
 
     def fill(self) -> None:
         """Write the counts into the tree."""
@@ -186,7 +190,9 @@ class Counts:
             self.vertices.append(vertex)
 
     def _first_rows(self, calls: Column) -> Sequence[int]:
-        """One row for every call that no node before makes."""
+        """One row for every call that no node before makes; every row when calls do not merge."""
+        if not self._merging:
+            return range(len(calls))
         new = set(calls) - self._seen
         self._seen |= new
         if len(new) == len(calls):

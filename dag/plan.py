@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from .logical import Part, Plan
@@ -17,19 +17,23 @@ __all__ = ["Part", "Plan", "Row", "Step", "make_plan", "plan_together"]
 def make_plan(
     workflow: Workflow, rows: Collection[Row | None] = (), *,
     disable: Collection[str] = (), observe: Observer = unobserved,
+    measure: Callable[[str], float] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan of a workflow for these rows. Of `rows` only their number and an iterator are asked.
 
-    `disable` names rules to leave out; raises ConfigError for a name that no rule has.
+    `disable` names rules to leave out; raises ConfigError for a name that no rule has. `measure`
+    counts the tokens of a text; without it they are guessed from its characters.
     """
-    return plan_together([(workflow, rows)], disable=disable, observe=observe)
+    return plan_together([(workflow, rows)], disable=disable, observe=observe, measure=measure)
 
 
 def plan_together(
     batches: Iterable[tuple[Workflow, Collection[Row | None]]], *,
     disable: Collection[str] = (), observe: Observer = unobserved,
+    measure: Callable[[str], float] | None = None,
 ) -> Plan:  # fmt: skip
     """One plan for several workflows, each with its rows, that will run at the same time."""
     parts = tuple(Part(workflow, len(rows), rows) for workflow, rows in batches)
-    plan = optimize(Plan(parts, numbering=Numbering()), disable=disable, observe=observe)
+    start = Plan(parts, numbering=Numbering(), measure=measure)
+    plan = optimize(start, disable=disable, observe=observe)
     return replace(plan, numbering=None, parts=tuple(replace(p, source=()) for p in plan.parts))

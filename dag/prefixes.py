@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .nodes import LLMCall
 from .numbering import Column
 from .template import Slot
 
@@ -77,6 +78,8 @@ class Prefixes:
     """Prefill tokens if every distinct prefix is computed once."""
     unknown: int = 0
     """LLM nodes whose prompts are made at run time, and are in none of the numbers."""
+    leaves: tuple[LeafCost, ...] = ()
+    """What each LLM node has to do with the tokens of its prompts."""
     groups: tuple[Group, ...] = ()
     """Nodes with values in their prompts, those whose rows save most tokens by sharing first."""
 
@@ -93,6 +96,23 @@ class Prefixes:
             "asked": round(self.asked), "merged": round(self.merged),
             "computed": round(self.computed), "unknown_nodes": self.unknown,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LeafCost:
+    """Prompt tokens of one LLM node over all rows."""
+
+    part: int
+    call: LLMCall
+    asked: float
+    """Of all its tasks."""
+    merged: float
+    """Of the calls it makes."""
+    computed: float
+    """That no node before it, and no row before in it, has computed."""
+    tasks: int
+    calls: int
+    """Calls it makes: equal ones, and those that nodes before it make, are made once."""
 
 
 @dataclass(frozen=True, slots=True)

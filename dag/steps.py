@@ -5,7 +5,7 @@ Counts are exact or absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,7 @@ from .template import Template, path_text
 
 if TYPE_CHECKING:
     from .logical import Part, Plan
+    from .prefixes import LeafCost
 
 When = Literal["row", "branch", "item", "round"]
 """How often a node runs: for every row, for rows that take its side of a branch, for every item of
@@ -68,6 +69,10 @@ class Step:
     """The prompt's template; None when it is made at run time."""
     static_prefix: int | None = None
     """Characters before the first slot: the part every call has in common."""
+    prefill_asked: int | None = None
+    """Prompt tokens of its calls, about; None when its prompts cannot be known before running."""
+    prefill_computed: int | None = None
+    """Of those, what is left when equal calls and prefixes are computed once."""
     effect: Effect | None = None
     """Effect of the tool it calls."""
     limit: int | None = None
@@ -81,10 +86,12 @@ class Step:
 def steps_of(plan: Plan) -> Iterator[Step]:
     """Nodes in the order of the workflows, bodies behind the node they belong to."""
     seen: set[int] = set()
+    leaves = {id(leaf.call): leaf for leaf in plan.prefixes.leaves} if plan.prefixes else {}
     for number, part in enumerate(plan.parts, 1):
         prefix = f"{number}:" if len(plan.parts) > 1 else ""
         numbered = part.numbered if part.classes is not None else None
         walker = _Walker(part.workflow, numbered, seen, prefix, "row", part.rows, 0)
+        walker.leaves = leaves
         yield from walker.steps()
 
 
@@ -100,6 +107,8 @@ class _Walker:
         """How often it runs at most once equal runs are one, where its own values are not known."""
         self.when, self.calls = when, calls
         self.numbers = _numbers(workflow, prefix)
+        self.leaves: Mapping[int, LeafCost] = {}
+        """Prompt tokens of LLM nodes, by the id of the node object."""
         self.depths: dict[str, int] = {}
         self.start = depth
         self.certain = _certain(workflow)
@@ -116,6 +125,7 @@ class _Walker:
                 continue
             yield self._step(node, depth)
             for body in self._bodies(node, depth):
+                body.leaves = self.leaves
                 inner = list(body.steps())
                 yield from inner
                 self.depths[node.id] = max([self.depths[node.id], *(s.depth for s in inner)])
@@ -129,6 +139,10 @@ class _Walker:
             known = {"calls": self.calls, **self._merging(node)}
         if isinstance(node, LLMCall):
             known |= {"model": node.model, "max_tokens": node.sampling.max_tokens}
+            leaf = self.leaves.get(id(node))
+            if leaf is not None:
+                known["prefill_asked"] = round(leaf.asked)
+                known["prefill_computed"] = round(leaf.computed)
             if isinstance(node.prompt, Template):
                 known["prompt"] = str(node.prompt)
                 known["static_prefix"] = len(node.prompt.static_prefix())

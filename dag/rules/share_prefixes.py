@@ -23,7 +23,8 @@ def share_prefixes(plan: Plan) -> Plan:
     """
     plan = with_numbers(plan)
     assert plan.numbering is not None
-    grower = Grower(plan.numbering, plan.measure)
+    merging = all(part.classes is not None for part in plan.parts)
+    grower = Grower(plan.numbering, plan.measure, merging)
     unknown = 0
     for number, part in enumerate(plan.parts):
         assert part.numbered is not None

@@ -97,7 +97,8 @@ def test_explain_names_numbers_and_shared_text() -> None:
     for part in (
         "workflow desk: 3 rows",
         "%4 = LLMCall draft(topic=%1)",
-        "model default, at most 64 tokens, 3 calls -> 2, 34 characters shared in front",
+        "model default, at most 64 tokens, 3 calls -> 2, prefill ",
+        ", 34 characters shared in front",
         "prompt: system: You write short notes. user: Write about {topic}.",
         "%5 = ToolCall search(query=%2.query, limit=%3)",
         "= Map map_lookup(over=%6.names)",

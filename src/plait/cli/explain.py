@@ -1,4 +1,4 @@
-"""`plait explain`: what a run would do."""
+"""`plait explain`: what a run would do, what it would cost, and how that compares with a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Disable, Json, Target
+from .options import Disable, Json, Models, Target, models_of
 
 
 def explain(
@@ -25,20 +25,50 @@ def explain(
         bool, typer.Option("--no-plan", help="Show the workflow as it is written.")
     ] = False,
     disable: Disable = None,
+    model: Annotated[
+        str | None, typer.Option(help="Load this model, and say what the run will cost on it.")
+    ] = None,
+    models: Models = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure the model's costs first, some seconds.")
+    ] = False,
+    analyze: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="Put what a run has done beside the plan."),
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what would run, before it runs."""
-    from ..dag.plan import make_plan
+    from ..dag.analyze import analysis, compare
+    from ..dag.explain import told_cost
     from ..dag.verbose import Told
     from ..engine.loading import load
     from ..engine.planning import check_disabled, rules_off
+    from ..engine.priced import last_stats, price
     from ..engine.rows import open_rows
 
     check_disabled(disable or ())
     graph = load(target).workflow
     given: Any = open_rows(Path(rows), graph.inputs, limit=limit) if rows is not None else ()
     told = Told()
-    plan = make_plan(graph, given, disable=rules_off(not no_plan, disable or ()), observe=told)
-    if verbose and not as_json:
+    stats = last_stats(analyze) if analyze is not None else None
+    found = price(
+        graph, given, models_of(model, models) if model or models else {},
+        disable=rules_off(not no_plan, disable or ()), observe=told, calibrate=calibrate,
+        stats=stats,
+    )  # fmt: skip
+    if as_json:
+        from .options import print_json
+
+        extra = {"cost": found.cost.as_dict()} if found.cost else {}
+        if stats is not None:
+            extra["analysis"] = compare(found.plan, found.cost, stats)  # type: ignore[assignment]
+        print_json({**found.plan.as_dict(), **extra})
+        return
+    if verbose:
         print(told)
-    print(plan.to_json() if as_json else plan)
+    print(found.plan)
+    if found.cost is not None:
+        print(told_cost(found.cost))
+    if stats is not None:
+        print(analysis(found.plan, found.cost, stats))

@@ -1,0 +1,214 @@
+"""What a plan will cost: pure functions over a plan and a profile of the machine.
+
+    prefill   new tokens only: every distinct prefix once, and each token attends to those before it
+    decode    steps, rows in steps, KV tokens read. A step costs the same whoever is in it, so its
+              number counts: as many as the longest chain of calls generates, or more where not
+              all calls fit into a step
+    tools     how long each takes, on the longest chain only: elsewhere they overlap
+    loads     the models that are not there yet
+
+The batch takes as long as the engine works, or as its longest chain when that is longer. The names
+of the constants are those of the engine's calibration, which gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
+
+if TYPE_CHECKING:
+    from .logical import Plan
+    from .prefixes import LeafCost
+
+
+class Costs(Protocol):
+    """Seconds per unit of work on one device, as calibration finds them."""
+
+    @property
+    def step(self) -> float: ...
+    @property
+    def token(self) -> float: ...
+    @property
+    def token_context(self) -> float: ...
+    @property
+    def decode_row(self) -> float: ...
+    @property
+    def kv_token(self) -> float: ...
+    @property
+    def kv_bytes(self) -> int: ...
+    @property
+    def load(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of the machine and of earlier runs."""
+
+    costs: Mapping[str, Costs]
+    """By model alias."""
+    running: int = 256
+    """Most requests in a step."""
+    loaded: frozenset[str] = frozenset()
+    """Models that need not be loaded."""
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    """Node -> tokens its answers have had; where nothing is known, max_tokens."""
+    tool_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Node -> seconds its tool has taken."""
+
+    def length(self, node: LLMCall) -> float:
+        return self.lengths.get(node.id, float(node.sampling.max_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The predicted cost of a plan."""
+
+    seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    tool_seconds: float
+    """On the critical path."""
+    load_seconds: float
+    path_seconds: float
+    """The longest chain of one row, alone on the machine."""
+    prefill_tokens: float
+    decode_tokens: float
+    decode_steps: float
+    kv_tokens: float
+    """Everything computed, kept at once."""
+    kv_bytes: float
+    loads: int
+    path: tuple[str, ...]
+    """Nodes of the critical path."""
+    bound: str
+    """What takes most: prefill, decode, loads, or the critical path."""
+    certain: bool
+    """Whether lengths come from earlier runs; else max_tokens was taken, which is the most."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def cost_of(plan: Plan, profile: Profile) -> Cost:
+    """What a plan with a prefix tree will cost on the profiled machine."""
+    assert plan.prefixes is not None, "a plan without prefixes has no tokens to count"
+    prefill = decode = tokens = generated = steps = kv_bytes = load = 0.0
+    paths = {model: _longest_chain(plan, profile, model) for model in plan.models}
+    certain = bool(profile.lengths)
+    for model in plan.models:
+        costs = profile.costs[model]
+        work = _Work.of(plan, profile, model, paths[model])
+        prefill += work.prefill(costs)
+        decode += work.decode(costs)
+        tokens, generated, steps = (
+            tokens + work.tokens, generated + work.generated, steps + work.steps,
+        )  # fmt: skip
+        kv_bytes += (work.tokens + work.generated) * costs.kv_bytes
+        load += 0.0 if model in profile.loaded else costs.load
+    path, path_seconds, tools = critical_path(plan, profile)
+    parts = {"prefill": prefill, "decode": decode, "loads": load}
+    working = prefill + decode
+    bound = "critical path" if path_seconds > working + load else max(parts, key=parts.__getitem__)
+    return Cost(
+        seconds=max(working, path_seconds) + load, prefill_seconds=prefill, decode_seconds=decode,
+        tool_seconds=tools, load_seconds=load, path_seconds=path_seconds, prefill_tokens=tokens,
+        decode_tokens=generated, decode_steps=steps, kv_tokens=tokens + generated,
+        kv_bytes=kv_bytes, loads=len(set(plan.models) - profile.loaded), path=path, bound=bound,
+        certain=certain,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one model has to do."""
+
+    tokens: float = 0.0
+    """To prefill."""
+    attended: float = 0.0
+    """Prefill tokens times those before them."""
+    generated: float = 0.0
+    steps: float = 0.0
+    kv_read: float = 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, profile: Profile, model: str, chain: float) -> _Work:
+        work, longest = cls(), chain
+        for leaf, node in _leaves(plan, model):
+            length = profile.length(node)
+            prompt = leaf.merged / leaf.calls if leaf.calls else 0.0
+            work = replace(
+                work,
+                tokens=work.tokens + leaf.computed,
+                attended=work.attended + leaf.computed * prompt / 2,
+                generated=work.generated + leaf.calls * length,
+                kv_read=work.kv_read + leaf.calls * length * (prompt + length / 2),
+            )
+        return replace(work, steps=max(longest, work.generated / profile.running))
+
+    def prefill(self, costs: Costs) -> float:
+        return self.tokens * costs.token + self.attended * costs.token_context
+
+    def decode(self, costs: Costs) -> float:
+        rows = self.generated * costs.decode_row
+        return self.steps * costs.step + rows + self.kv_read * costs.kv_token
+
+
+def _leaves(plan: Plan, model: str) -> list[tuple[LeafCost, LLMCall]]:
+    assert plan.prefixes is not None
+    return [(leaf, leaf.call) for leaf in plan.prefixes.leaves if leaf.call.model == model]
+
+
+def _longest_chain(plan: Plan, profile: Profile, model: str) -> float:
+    """Most tokens that one row lets a model generate one after the other."""
+
+    def own(node: Node) -> float:
+        return profile.length(node) if isinstance(node, LLMCall) and node.model == model else 0.0
+
+    ends = (_chain(part.workflow, own) for part in plan.parts)
+    return max((length for length, _ in ends), default=0.0)
+
+
+def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float, float]:
+    """The chain of nodes that takes one row longest, its seconds, and those of its tools."""
+    assert plan.prefixes is not None
+    prompts = {
+        leaf.call.id: leaf.merged / leaf.calls for leaf in plan.prefixes.leaves if leaf.calls
+    }
+
+    def own(node: Node) -> float:
+        if isinstance(node, ToolCall):
+            return profile.tool_seconds.get(node.id, 0.0)
+        if not isinstance(node, LLMCall):
+            return 0.0
+        costs, length = profile.costs[node.model], profile.length(node)
+        prompt = prompts.get(node.id, 0.0)
+        reading = length * (prompt + length / 2) * costs.kv_token
+        return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
+
+    found: tuple[float, tuple[Node, ...]] = (0.0, ())
+    for part in plan.parts:
+        found = max(found, _chain(part.workflow, own), key=lambda c: c[0])
+    seconds, nodes = found
+    tools = sum(own(node) for node in nodes if isinstance(node, ToolCall))
+    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
+
+
+def _chain(workflow: Workflow, own: Any) -> tuple[float, tuple[Node, ...]]:
+    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds."""
+    ends: dict[str, tuple[float, tuple[Node, ...]]] = {}
+    best: tuple[float, tuple[Node, ...]] = (0.0, ())
+    for node in workflow.nodes.values():
+        before = max((ends[id] for id in node.needs()), key=lambda e: e[0], default=(0.0, ()))
+        weight: float = own(node)
+        inside: tuple[Node, ...] = (node,)
+        if isinstance(node, Map):
+            weight, inside = _chain(node.body, own)
+        elif isinstance(node, Loop):
+            weight, inside = _chain(node.body, own)
+            weight *= node.max_iters
+        ends[node.id] = (before[0] + weight, (*before[1], *inside))
+        best = max(best, ends[node.id], key=lambda e: e[0])
+    return best

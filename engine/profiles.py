@@ -1,0 +1,45 @@
+"""Profiles for the planner's cost model: what the local engine knows of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from ..dag.cost import Profile
+from .backends.local import LocalBackend
+
+SAMPLE = 20_000
+"""Characters of the rows that are tokenized to learn how long a token is."""
+
+
+def profile_of(
+    backend: LocalBackend, models: Collection[str], *, calibrate: bool = False,
+    lengths: Mapping[str, float] | None = None, tool_seconds: Mapping[str, float] | None = None,
+) -> Profile:  # fmt: skip
+    """Costs of these models on this machine. Loads them; `calibrate` measures for some seconds."""
+    llms = {alias: backend.llm(alias) for alias in models}
+    if calibrate:
+        for llm in {id(m): m for m in llms.values()}.values():
+            llm.calibrate()
+    return Profile(
+        {alias: llm.costs for alias, llm in llms.items()}, loaded=frozenset(llms),
+        lengths=lengths or {}, tool_seconds=tool_seconds or {},
+    )  # fmt: skip
+
+
+def measure_of(
+    backend: LocalBackend, model: str, rows: Iterable[Mapping[str, Any] | None]
+) -> Callable[[str], float]:
+    """Tokens of a text, by the mean length of the model's tokens in texts like the rows'."""
+    texts: list[str] = []
+    size = 0
+    for row in rows:
+        for value in (row or {}).values():
+            text = value if isinstance(value, str) else str(value)
+            texts.append(text[:SAMPLE])
+            size += len(texts[-1])
+        if size > SAMPLE:
+            break
+    sample = "\n".join(texts) or "some text to be measured"
+    per_token = len(sample) / max(1, len(backend.llm(model).encode(sample)))
+    return lambda text: len(text) / per_token

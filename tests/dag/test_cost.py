@@ -1,0 +1,147 @@
+"""The cost model: hand-computed cases, and that it moves the way the machine does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import plait
+from plait import llm, tool, workflow
+from plait.dag.analyze import analysis, compare, history
+from plait.dag.cost import Cost, Profile, cost_of, critical_path
+from plait.dag.plan import Plan, make_plan
+from plait.dag.workflow import as_workflow
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Costs that make sums easy."""
+
+    step: float = 0.01
+    token: float = 0.001
+    token_context: float = 0.0
+    decode_row: float = 0.002
+    kv_token: float = 0.0
+    kv_bytes: int = 100
+    load: float = 3.0
+
+
+PROFILE = Profile({"default": Flat(), "big": Flat(step=0.1)}, loaded=frozenset({"default"}))
+
+
+@llm(max_tokens=10)
+def ask(text: str) -> str:
+    return f"{text}"
+
+
+@llm(max_tokens=20, model="big")
+def big(text: str) -> str:
+    return f"{text}"
+
+
+@tool(effect="pure")
+def look(text: str) -> str:
+    return text
+
+
+@workflow
+def chain(text: str) -> str:
+    return ask(ask(text))
+
+
+def plan_of(target: Any, rows: list[dict[str, Any]]) -> Plan:
+    return make_plan(as_workflow(target), rows, measure=len)
+
+
+def test_one_call_by_hand() -> None:
+    # 4 tokens around the message and 6 of text; 10 to generate.
+    cost = cost_of(plan_of(ask, [{"text": "abcdef"}]), PROFILE)
+    assert cost.prefill_tokens == 10 and cost.decode_tokens == 10 and cost.decode_steps == 10
+    assert cost.prefill_seconds == pytest.approx(0.01)
+    assert cost.decode_seconds == pytest.approx(10 * (0.01 + 0.002))
+    assert cost.seconds == pytest.approx(0.13) and cost.bound == "decode" and cost.loads == 0
+    assert cost.kv_bytes == 2000 and not cost.certain
+
+
+def test_rows_share_steps_but_not_rows_in_steps() -> None:
+    rows = [{"text": f"row {i}"} for i in range(5)]
+    cost = cost_of(plan_of(ask, rows), PROFILE)
+    assert cost.decode_steps == 10 and cost.decode_tokens == 50
+    narrow = cost_of(plan_of(ask, rows), replace(PROFILE, running=2))
+    assert narrow.decode_steps == 25 and narrow.seconds > cost.seconds
+
+
+def test_merged_calls_cost_nothing() -> None:
+    one = cost_of(plan_of(chain, [{"text": "a"}]), PROFILE)
+    same = cost_of(plan_of(chain, [{"text": "a"}] * 9), PROFILE)
+    assert replace(same, seconds=0) == replace(one, seconds=0)
+    assert same.seconds == pytest.approx(one.seconds)
+    assert same.decode_steps == 20  # two calls, one after the other
+
+
+def test_models_and_tools_on_the_critical_path() -> None:
+    @workflow
+    def mixed(text: str) -> list[str]:
+        return [big(look(ask(text))), ask(ask(text))]
+
+    profile = replace(PROFILE, tool_seconds={"look": 0.5}, lengths={"big": 5.0})
+    plan = plan_of(mixed, [{"text": "ab"}])
+    cost = cost_of(plan, profile)
+    assert cost.path == ("ask", "look", "big") and cost.tool_seconds == 0.5
+    assert cost.loads == 1 and cost.load_seconds == 3.0 and cost.certain
+    assert critical_path(plan, profile)[1] == cost.path_seconds > 0.5
+    assert cost.decode_tokens == 20 + 5  # both first calls are one
+
+
+def test_loops_and_maps() -> None:
+    @workflow
+    def looped(text: str) -> str:
+        return plait.loop(ask, text, max_iters=4)
+
+    @workflow
+    def mapped(texts: list[str]) -> list[str]:
+        return plait.map(ask, texts)
+
+    one = critical_path(plan_of(ask, [{"text": "a"}]), PROFILE)[1]
+    loop_plan, map_plan = plan_of(looped, [{"text": "a"}]), plan_of(mapped, [{"texts": ["a", "b"]}])
+    assert critical_path(loop_plan, PROFILE)[1] > 3.5 * (one - 0.005)
+    found = cost_of(map_plan, PROFILE)
+    assert found.decode_tokens == 20 and found.decode_steps == 10
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=12), st.integers(1, 8))
+def test_more_work_never_costs_less(texts: list[str], running: int) -> None:
+    profile = replace(PROFILE, running=running)
+    rows = [{"text": t} for t in texts]
+    less = cost_of(plan_of(chain, rows), profile)
+    more = cost_of(plan_of(chain, [*rows, {"text": "longer text"}]), profile)
+    unmerged = cost_of(
+        make_plan(chain.workflow, rows, measure=len, disable=["merge_calls"]), profile
+    )
+    assert less.seconds <= more.seconds and less.seconds <= unmerged.seconds + 1e-9
+    assert unmerged.decode_tokens == 20 * len(rows)
+
+
+def test_predicted_beside_actual() -> None:
+    plan = plan_of(chain, [{"text": "a"}, {"text": "b"}, {"text": "a"}])
+    node = {"calls": 3, "merged": 1, "prompt_tokens": 12, "cached_tokens": 2, "seconds": 0.4}
+    stats = {
+        "seconds": 0.5,
+        "nodes": {
+            "ask": {**node, "completion_tokens": 8},
+            "ask_2": {**node, "completion_tokens": 6},
+        },
+    }
+    lengths, tools = history(stats, plan)
+    assert lengths == {"ask": 4.0, "ask_2": 3.0} and tools == {}
+    cost: Cost = cost_of(plan, replace(PROFILE, lengths=lengths))
+    assert cost.decode_tokens == 14 and cost.certain
+    entries = compare(plan, cost, stats)
+    assert entries[0]["predicted"][0] == entries[0]["actual"][0] == 2
+    assert entries[-1]["actual"] == (4, 20, 14)
+    text = analysis(plan, cost, stats)
+    assert "0.50 s actual" in text and "2 -> 2" in text
