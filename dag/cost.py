@@ -13,11 +13,12 @@ of the constants are those of the engine's calibration, which gives them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
+from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
+from .steps import certain
 
 if TYPE_CHECKING:
     from .logical import Plan
@@ -97,7 +98,6 @@ def cost_of(plan: Plan, profile: Profile) -> Cost:
     assert plan.prefixes is not None, "a plan without prefixes has no tokens to count"
     prefill = decode = tokens = generated = steps = kv_bytes = load = 0.0
     paths = {model: _longest_chain(plan, profile, model) for model in plan.models}
-    certain = bool(profile.lengths)
     for model in plan.models:
         costs = profile.costs[model]
         work = _Work.of(plan, profile, model, paths[model])
@@ -117,7 +117,7 @@ def cost_of(plan: Plan, profile: Profile) -> Cost:
         tool_seconds=tools, load_seconds=load, path_seconds=path_seconds, prefill_tokens=tokens,
         decode_tokens=generated, decode_steps=steps, kv_tokens=tokens + generated,
         kv_bytes=kv_bytes, loads=len(set(plan.models) - profile.loaded), path=path, bound=bound,
-        certain=certain,
+        certain=bool(profile.lengths),
     )  # fmt: skip
 
 
@@ -188,27 +188,56 @@ def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float,
         reading = length * (prompt + length / 2) * costs.kv_token
         return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
 
-    found: tuple[float, tuple[Node, ...]] = (0.0, ())
+    found = NOTHING
     for part in plan.parts:
-        found = max(found, _chain(part.workflow, own), key=lambda c: c[0])
+        found = max(found, _chain(part.workflow, own), key=_seconds)
     seconds, nodes = found
     tools = sum(own(node) for node in nodes if isinstance(node, ToolCall))
     return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
 
 
-def _chain(workflow: Workflow, own: Any) -> tuple[float, tuple[Node, ...]]:
-    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds."""
-    ends: dict[str, tuple[float, tuple[Node, ...]]] = {}
-    best: tuple[float, tuple[Node, ...]] = (0.0, ())
+Chain = tuple[float, tuple[Node, ...]]
+NOTHING: Chain = (0.0, ())
+
+
+def _chain(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
+    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds.
+
+    What only one side of a branch needs begins when the condition is known, not before.
+    """
+    always = certain(workflow)
+    ends: dict[str, Chain] = {}
+    inside: dict[str, Chain] = {}
+    """The part of the chain that begins only when a side is taken."""
     for node in workflow.nodes.values():
-        before = max((ends[id] for id in node.needs()), key=lambda e: e[0], default=(0.0, ()))
-        weight: float = own(node)
-        inside: tuple[Node, ...] = (node,)
-        if isinstance(node, Map):
-            weight, inside = _chain(node.body, own)
-        elif isinstance(node, Loop):
-            weight, inside = _chain(node.body, own)
-            weight *= node.max_iters
-        ends[node.id] = (before[0] + weight, (*before[1], *inside))
-        best = max(best, ends[node.id], key=lambda e: e[0])
-    return best
+        weight = _weight(node, own)
+        ends[node.id] = _after(node.needs(), ends, weight)
+        inside[node.id] = NOTHING if node.id in always else _after(node.needs(), inside, weight)
+        if isinstance(node, Branch):
+            known = _heaviest(refs(node.condition), ends)
+            side = _heaviest((*refs(node.then), *refs(node.otherwise)), inside)
+            taken = (known[0] + side[0], (*known[1], *side[1], node))
+            ends[node.id] = max(ends[node.id], taken, key=_seconds)
+    return _heaviest(ends, ends)
+
+
+def _weight(node: Node, own: Callable[[Node], float]) -> Chain:
+    if isinstance(node, Map):
+        return _chain(node.body, own)
+    if isinstance(node, Loop):
+        weight, inside = _chain(node.body, own)
+        return weight * node.max_iters, inside
+    return own(node), (node,)
+
+
+def _after(needs: Iterable[str], ends: Mapping[str, Chain], weight: Chain) -> Chain:
+    before = _heaviest(needs, ends)
+    return before[0] + weight[0], (*before[1], *weight[1])
+
+
+def _heaviest(ids: Iterable[str], ends: Mapping[str, Chain]) -> Chain:
+    return max((ends[id] for id in ids), key=_seconds, default=NOTHING)
+
+
+def _seconds(chain: Chain) -> float:
+    return chain[0]

@@ -111,7 +111,7 @@ class _Walker:
         """Prompt tokens of LLM nodes, by the id of the node object."""
         self.depths: dict[str, int] = {}
         self.start = depth
-        self.certain = _certain(workflow)
+        self.certain = certain(workflow)
 
     def steps(self) -> Iterator[Step]:
         for node in self.workflow.nodes.values():
@@ -215,7 +215,7 @@ def _numbers(workflow: Workflow, prefix: str) -> dict[str, str]:
     return {id: f"{prefix}{i}" for i, id in enumerate(shown, 1)}
 
 
-def _certain(workflow: Workflow) -> set[str]:
+def certain(workflow: Workflow) -> set[str]:
     """Nodes that run for every row: those not needed by one side of a branch alone."""
     nodes = workflow.nodes
     asked = {id for node in nodes.values() for id in node.needs()}

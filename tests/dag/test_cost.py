@@ -97,6 +97,21 @@ def test_models_and_tools_on_the_critical_path() -> None:
     assert cost.decode_tokens == 20 + 5  # both first calls are one
 
 
+def test_a_side_of_a_branch_begins_when_the_condition_is_known() -> None:
+    @tool(effect="pure")
+    def good(text: str) -> bool:
+        return True
+
+    @workflow
+    def lone(text: str) -> str:
+        return plait.when(good(text), big(text), "")
+
+    profile = replace(PROFILE, tool_seconds={"good": 0.1})
+    cost = cost_of(plan_of(lone, [{"text": "a"}]), profile)
+    assert cost.path == ("good", "big") and cost.decode_steps == 20
+    assert cost.path_seconds > 0.1 + 20 * 0.1
+
+
 def test_loops_and_maps() -> None:
     @workflow
     def looped(text: str) -> str:
