@@ -30,6 +30,7 @@ TEXTS = (
     "yes",
     string.printable[:95],
     "Zoë\n日本 ",
+    "Zoe\u0308 ﬁ",  # what Unicode normalization would change
     "12",
     " X ",
     "A b" * 99,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -88,6 +89,8 @@ CHANGES = {
     "asked for its start": lambda text: f"{text}." if f"{text}.".startswith("Dr") else "none",
     "measured": lambda text: "long" if len(f"Say {text}") > 1000 else f"Say {text}",
     "a part of a constant": lambda text: "vowel" if text in "aeiou" else f"Say {text}",
+    "normalized": lambda text: unicodedata.normalize("NFC", f"Say {text}"),
+    "normalized for search": lambda text: unicodedata.normalize("NFKC", f"Say {text}"),
     "hidden in a helper": lambda text: _helper(f"Say {text}"),
 }
 
