@@ -10,12 +10,17 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from .errors import WorkflowError
 from .source import caller, problem_at
 
 T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
 
 
 class Program(Protocol):
@@ -46,8 +51,23 @@ def used_operators(body: Callable[..., Any]) -> tuple[Any, ...]:
     return tuple(v for v in values if hasattr(type(v), "acall"))
 
 
-async def gather(*calls: Awaitable[T]) -> list[T]:
-    """Await several calls at once; results stand in the order of the calls.
+# As `asyncio.gather` is typed: a few calls of different types each keep their own.
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], /) -> tuple[T1, T2, T3]: ...
+@overload
+async def gather(
+    a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], /
+) -> tuple[T1, T2, T3, T4]: ...
+@overload
+async def gather(
+    a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], e: Awaitable[T5], /
+) -> tuple[T1, T2, T3, T4, T5]: ...
+@overload
+async def gather(*calls: Awaitable[T]) -> list[T]: ...
+async def gather(*calls: Awaitable[Any]) -> Any:
+    """Await several calls at once; results, in a list, stand in the order of the calls.
 
     The first error cancels the others and is raised.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import ConfigError
@@ -52,6 +53,10 @@ class Sampling:
     """Output must be one of these."""
 
     def __post_init__(self) -> None:
+        for name in ("max_tokens", "top_k", "n", "seed", "logprobs"):
+            _be_number(name, getattr(self, name), Integral, "a whole number")
+        for name in ("temperature", "top_p", "min_p"):
+            _be_number(name, getattr(self, name), Real, "a number")
         _require(
             1 <= self.max_tokens <= MAX_NEW_TOKENS, "max_tokens", self.max_tokens, "at least 1"
         )
@@ -67,7 +72,7 @@ class Sampling:
             f"0 to {MAX_LOGPROBS}, or None",
         )
         object.__setattr__(self, "stop", _texts(self.stop, "stop"))
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
         if self.choice is not None:
             object.__setattr__(self, "choice", _texts(self.choice, "choice"))
             _require(len(self.choice) > 0, "choice", self.choice, "at least one text")
@@ -93,8 +98,22 @@ def _require(ok: bool, name: str, value: object, rule: str) -> None:
         raise ConfigError(f"{name}={value!r} is out of range: {rule}")
 
 
+def _be_number(name: str, value: object, kind: type, what: str) -> None:
+    optional = value is None and name in ("seed", "logprobs")
+    if not optional and (isinstance(value, bool) or not isinstance(value, kind)):
+        raise ConfigError(f"{name}={value!r} must be {what}")
+
+
+def _token_ids(value: Any) -> tuple[int, ...]:
+    ids = tuple(value) if isinstance(value, Iterable) else (None,)
+    if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in ids):
+        raise ConfigError(f"stop_token_ids={value!r} must be a list of token ids")
+    return ids
+
+
 def _texts(value: str | Sequence[str], name: str) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    given = [value] if isinstance(value, str) else value
+    texts = tuple(given) if isinstance(given, Iterable) else (None,)
     if not all(isinstance(t, str) and t for t in texts):
         raise ConfigError(f"{name}={value!r} must be texts that are not empty")
     return texts

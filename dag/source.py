@@ -30,10 +30,12 @@ class Source:
 
 
 def caller() -> Source | None:
-    """The innermost line on the stack that is not plait's own."""
+    """The innermost line on the stack that is neither plait's own nor Python's, such as the event
+    loop's; None when there is none, as when an engine calls back from a thread of its own."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not str(frame.f_globals.get("__name__", "")).startswith(("plait.", "contextlib")):
+        own = str(frame.f_globals.get("__name__", "")).startswith("plait.")
+        if not own and not _of_python(frame.f_code.co_filename):
             return Source(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
@@ -45,14 +47,18 @@ def of_error(error: BaseException) -> Source | None:
     found, trace = None, error.__traceback__
     while trace is not None:
         code, name = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
-        if not name.startswith(("plait.", "contextlib")) and not _installed(code.co_filename):
+        if not name.startswith("plait.") and not _installed(code.co_filename):
             found = Source(code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
     return found
 
 
 def _installed(file: str) -> bool:
-    return "site-packages" in file or file.startswith((_STANDARD, "<frozen"))
+    return "site-packages" in file or _of_python(file)
+
+
+def _of_python(file: str) -> bool:
+    return "site-packages" not in file and file.startswith((_STANDARD, "<frozen"))
 
 
 def of_function(fn: Callable[..., Any]) -> Source | None:

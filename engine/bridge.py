@@ -21,10 +21,14 @@ class LoopThread:
         self._lock = threading.Lock()
         self._closed = False
 
+    def check_open(self) -> None:
+        """Raise EngineError once `close` was called."""
+        if self._closed:
+            raise EngineError("the engine is closed")
+
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._closed:
-                raise EngineError("the engine is closed")
+            self.check_open()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ..dag.errors import ConfigError, RowError
 from ..dag.plan import Plan
@@ -18,9 +18,12 @@ from .backends.local import LocalBackend
 from .bridge import LoopThread, Stream
 from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
+from .given import prompts_of, rows_of
 from .planning import check_disabled, plan_for
 from .run import Row, Run, Stats
 from .together import run_alone, run_together
+
+R = TypeVar("R")
 
 
 class RowStream(Stream[Row]):
@@ -90,8 +93,9 @@ class Engine:
         self, workflow: Any, rows: Iterable[RowIn], *, plan: bool | None = None,
         disable: Collection[str] = (),
     ) -> Run:  # fmt: skip
+        self._loop.check_open()
         options = self._choose(plan, disable)
-        return await run_alone(as_workflow(workflow), list(rows), self.backend, options)
+        return await run_alone(as_workflow(workflow), list(rows_of(rows)), self.backend, options)
 
     def run_together(
         self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
@@ -106,7 +110,8 @@ class Engine:
     async def arun_together(
         self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
     ) -> list[Run]:
-        found = [(as_workflow(workflow), list(rows)) for workflow, rows in batches]
+        self._loop.check_open()
+        found = [(as_workflow(workflow), list(rows_of(rows))) for workflow, rows in batches]
         return await run_together(found, self.backend, self._choose(True, disable))
 
     def _choose(self, plan: bool | None, disable: Collection[str]) -> Options:
@@ -118,18 +123,27 @@ class Engine:
 
     def stream(self, workflow: Any, rows: Iterable[RowIn]) -> RowStream:
         """Rows as they finish. `rows` is read only as far as there is room for further rows."""
-        return RowStream(
-            Executor(as_workflow(workflow), self.backend, self._options), rows, self._loop
-        )
+        executor = Executor(as_workflow(workflow), self.backend, self._options)
+        return RowStream(executor, rows_of(rows), self._loop)
 
     def astream(self, workflow: Any, rows: Iterable[RowIn]) -> AsyncIterator[Row]:
-        return Executor(as_workflow(workflow), self.backend, self._options).run(rows)
+        self._loop.check_open()
+        return Executor(as_workflow(workflow), self.backend, self._options).run(rows_of(rows))
 
+    @overload
+    def call(self, workflow: Callable[..., R], /, **inputs: Any) -> R: ...
+    @overload
+    def call(self, workflow: Any, /, **inputs: Any) -> Any: ...
     def call(self, workflow: Any, /, **inputs: Any) -> Any:
         """Run a workflow once and return its output; a failure is raised as its own error."""
         return self._loop.run(self.acall(workflow, **inputs))
 
+    @overload
+    async def acall(self, workflow: Callable[..., R], /, **inputs: Any) -> R: ...
+    @overload
+    async def acall(self, workflow: Any, /, **inputs: Any) -> Any: ...
     async def acall(self, workflow: Any, /, **inputs: Any) -> Any:
+        self._loop.check_open()
         executor = Executor(as_workflow(workflow), self.backend, self._options)
         await self.backend.open(executor.workflow.models())
         return await executor.call(inputs)
@@ -138,7 +152,8 @@ class Engine:
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
     ) -> Plan:
         """The plan for these rows, without running anything; `print` it."""
-        return plan_for([(as_workflow(workflow), list(rows))], self._choose(None, disable).disable)
+        off = self._choose(None, disable).disable
+        return plan_for([(as_workflow(workflow), list(rows_of(rows)))], off)
 
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
@@ -164,6 +179,7 @@ class Engine:
         self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
         model: str = "default", return_errors: bool = False, **sampling: Any,
     ) -> list[Any]:  # fmt: skip
+        self._loop.check_open()
         try:
             settings = Sampling(**sampling)
         except TypeError as error:
@@ -171,7 +187,7 @@ class Engine:
         await self.backend.open((model,))
         calls = [
             Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True)
-            for i, prompt in enumerate(_prompts(prompts))
+            for i, prompt in enumerate(prompts_of(prompts))
         ]
         results = await asyncio.gather(*map(self._generate_one, calls))
         if not return_errors:
@@ -208,13 +224,3 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _prompts(prompts: Any) -> list[str | list[int]]:
-    """One prompt or several, texts or token ids, as a list of prompts."""
-    if isinstance(prompts, str):
-        return [prompts]
-    items = list(prompts)
-    if items and all(isinstance(i, int) for i in items):
-        return [items]
-    return [item if isinstance(item, str) else list(item) for item in items]

@@ -1,0 +1,58 @@
+"""What callers hand to an engine, rows and prompts, brought into one form or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..dag.errors import ConfigError, InputError, PlaitError
+from .planning import RowIn
+from .run import Item
+
+
+def rows_of(rows: Iterable[Any]) -> Iterable[RowIn]:
+    """The rows, what is no row as the error of its own. A list stays one, since only a list can be
+    planned; anything else is read as rows are needed.
+
+    Raises InputError at once when they are no rows at all, such as one row without its list.
+    """
+    if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+        message = f"rows are a list of mappings from columns to values, not {_kind(rows)}"
+        raise InputError(f"{message}: give [{{...}}, ...]")
+    return [_row(row) for row in rows] if isinstance(rows, list) else map(_row, rows)
+
+
+def _row(row: Any) -> RowIn:
+    if isinstance(row, Mapping | PlaitError | Item):
+        return row
+    return InputError(f"a row is a mapping from columns to values, not {_kind(row)}")
+
+
+def prompts_of(prompts: Any) -> list[str | list[int]]:
+    """One prompt or several, texts or token ids, as a list of prompts.
+
+    Raises ConfigError for anything else.
+    """
+    if isinstance(prompts, str):
+        return [prompts]
+    items = _listed(prompts)
+    if items and all(isinstance(item, int) for item in items):
+        return [items]
+    return [item if isinstance(item, str) else _token_ids(item) for item in items]
+
+
+def _token_ids(prompt: Any) -> list[int]:
+    ids = _listed(prompt)
+    if not all(isinstance(id, int) for id in ids):
+        raise ConfigError("a prompt is a text or a list of token ids, not a list of other things")
+    return ids
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
+        raise ConfigError(f"a prompt is a text or a list of token ids, not {_kind(value)}")
+    return list(value)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else type(value).__name__
