@@ -155,7 +155,11 @@ def _compare(races: dict[str, dict[str, Any]]) -> None:
             entry["rows"] = len(pairs)
             entry["rows_equal"] = sum(mine == theirs for mine, theirs in pairs)
         work: Workload = WORKLOADS[workload](0)
-        contenders["workload"] = {"says": work.says, "distinct_prefill": work.distinct_prefill}
+        repeats = max(len(e.get("all_seconds", [0])) for e in contenders.values())
+        contenders["workload"] = {
+            "says": work.says,
+            "distinct_prefill": WORKLOADS[workload](repeats - 1).distinct_prefill,
+        }
     for contenders in races.values():
         for entry in contenders.values():
             entry.pop("answers", None)

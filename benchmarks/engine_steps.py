@@ -12,13 +12,13 @@ from .engine_work import VOCAB
 
 
 class Steps:
-    """One engine's step loop, driven by hand on this thread."""
+    """One engine's step loop, driven by hand, on the thread where it always runs."""
 
     def __init__(self, model: Path, prefix_cache: bool = True) -> None:
         from plait.engine.llm import LLM
 
         llm = LLM(model, device="cpu", prefix_cache=prefix_cache)
-        llm.close()  # the loop is ours now: no other thread steps it
+        self.on_thread = llm._thread.call
         self._loop = llm._loop
         self._runner: Any = llm._loop._runner
         self._count = 0
@@ -80,22 +80,27 @@ def measure_steps(model: Path) -> dict[str, Any]:
     from plait.engine.llm.calibrate import matmul_peak, memory_peak
 
     cpu = torch.device("cpu")
-    square = torch.randn(2048, 2048)
-    plain = min(_seconds(lambda: square @ square) for _ in range(3))
-    peak = max(matmul_peak(cpu, torch.float32) for _ in range(3))
-    memory = max(memory_peak(cpu) for _ in range(3))
+    steps = Steps(model)
+
+    def peaks() -> tuple[float, float, float]:
+        square = torch.randn(2048, 2048)
+        plain = min(_seconds(lambda: square @ square) for _ in range(3))
+        packed = max(matmul_peak(cpu, torch.float32) for _ in range(3))
+        return plain, packed, max(memory_peak(cpu) for _ in range(3))
+
+    plain, peak, memory = steps.on_thread(peaks)
     found: dict[str, Any] = {
         "matmul_peak": peak,
         "torch_matmul": 2.0 * 2048**3 / plain,
         "memory_peak": memory,
     }
-    seconds, flops, read = Steps(model).decode(32, 512)
+    seconds, flops, read = steps.on_thread(lambda: steps.decode(32, 512))
     for name, rate in (("decode", found["torch_matmul"]), ("decode_best", peak)):
         roof = max(flops / rate, read / memory)
         found[name] = {"seconds": seconds, "roofline": roof, "share": roof / seconds}
     alone = Steps(model, prefix_cache=False)
     for tokens in (512, 1024, 2048):
-        seconds, flops = alone.prefill(tokens)
+        seconds, flops = _prefill(alone, tokens)
         found[f"prefill_{tokens}"] = {
             "seconds": seconds,
             "flops_per_second": flops / seconds,
@@ -103,8 +108,16 @@ def measure_steps(model: Path) -> dict[str, Any]:
             "share_best": flops / seconds / peak,
         }
     for rows in (1, 32, 128):
-        found[f"overhead_{rows}"] = {"seconds": Steps(model).overhead(rows)}
+        found[f"overhead_{rows}"] = {"seconds": _overhead(Steps(model), rows)}
     return found
+
+
+def _prefill(steps: Steps, tokens: int) -> tuple[float, float]:
+    return steps.on_thread(lambda: steps.prefill(tokens))
+
+
+def _overhead(steps: Steps, rows: int) -> float:
+    return steps.on_thread(lambda: steps.overhead(rows))
 
 
 def _seconds(action: Any) -> float:

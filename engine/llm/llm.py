@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from .forward import Runner
 from .grammar import Grammars
 from .loop import Outcome, StepLoop
 from .memory import parse_bytes, pool_pages
-from .model import LoadedModel, load, quiet
+from .model import LoadedModel, choose_device, load, quiet
 from .pool import Pool, bytes_per_token
 from .request import Request
 from .sampler import seed_of
@@ -70,7 +69,9 @@ class LLM:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         quiet()
-        loaded = load(model, device, dtype)
+        place = str(choose_device(device))
+        self._thread = StepThread(place)
+        loaded = self._thread.call(lambda: load(model, place, dtype))
         self.name = loaded.name
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
@@ -107,7 +108,7 @@ class LLM:
         )
         self._numbers = itertools.count()
         self._calls: dict[int, _Call] = {}
-        self._thread = StepThread(f"plait-llm-{loaded.name}", self._step)
+        self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
 
@@ -183,20 +184,8 @@ class LLM:
 
         Costs measured before are read when the engine is built; nothing is measured unasked.
         """
-        done: queue.Queue[Costs | Exception] = queue.Queue()
-
-        def run() -> None:
-            try:
-                done.put(measure(self._loaded))
-            except Exception as error:
-                done.put(error)
-
-        self._thread.post(run, lambda: done.put(EngineError("the engine was closed")))
-        result = done.get()
-        if isinstance(result, Exception):
-            raise result
-        self.costs = result
-        return result
+        self.costs = self._thread.call(lambda: measure(self._loaded))
+        return self.costs
 
     def counters(self) -> Counters:
         """A snapshot of what was done so far."""
