@@ -88,28 +88,29 @@ def measure_steps(model: Path) -> dict[str, Any]:
         packed = max(matmul_peak(cpu, torch.float32) for _ in range(3))
         return plain, packed, max(memory_peak(cpu) for _ in range(3))
 
-    plain, peak, memory = steps.on_thread(peaks)
+    before = steps.on_thread(peaks)
+    decode, flops, read = steps.on_thread(lambda: steps.decode(32, 512))
+    alone = Steps(model, prefix_cache=False)
+    prefills = {tokens: _prefill(alone, tokens) for tokens in (512, 1024, 2048)}
+    overheads = {rows: _overhead(Steps(model), rows) for rows in (1, 32, 128)}
+    after = steps.on_thread(peaks)
+    plain, peak, memory = (f(a, b) for f, a, b in zip((min, max, max), before, after, strict=True))
     found: dict[str, Any] = {
         "matmul_peak": peak,
         "torch_matmul": 2.0 * 2048**3 / plain,
         "memory_peak": memory,
     }
-    seconds, flops, read = steps.on_thread(lambda: steps.decode(32, 512))
     for name, rate in (("decode", found["torch_matmul"]), ("decode_best", peak)):
         roof = max(flops / rate, read / memory)
-        found[name] = {"seconds": seconds, "roofline": roof, "share": roof / seconds}
-    alone = Steps(model, prefix_cache=False)
-    for tokens in (512, 1024, 2048):
-        seconds, flops = _prefill(alone, tokens)
+        found[name] = {"seconds": decode, "roofline": roof, "share": roof / decode}
+    for tokens, (seconds, work) in prefills.items():
         found[f"prefill_{tokens}"] = {
             "seconds": seconds,
-            "flops_per_second": flops / seconds,
-            "share": flops / seconds / found["torch_matmul"],
-            "share_best": flops / seconds / peak,
+            "flops_per_second": work / seconds,
+            "share": work / seconds / found["torch_matmul"],
+            "share_best": work / seconds / peak,
         }
-    for rows in (1, 32, 128):
-        found[f"overhead_{rows}"] = {"seconds": _overhead(Steps(model), rows)}
-    return found
+    return found | {f"overhead_{rows}": {"seconds": s} for rows, s in overheads.items()}
 
 
 def _prefill(steps: Steps, tokens: int) -> tuple[float, float]:
