@@ -156,6 +156,7 @@ class Counts:
         prefix = array("i", repeat(-1, rows))
         bound = dict(planted.node.bound)
         columns: list[Column] = []
+        levels: list[float] = []
         asked = merged = computed = saved = 0.0
         for vertex in planted.vertex.path():
             ends = self._ends.setdefault(vertex, {})
@@ -169,10 +170,13 @@ class Counts:
                 every = sum(map(tokens_of.__getitem__, numbers))
                 once = every if len(firsts) == rows else _total(tokens_of, values, firsts)
                 columns.append(prefix)
+                levels.append(every / max(rows, 1))
             else:
                 tokens = self._lengths.of_static(vertex)
                 ends.update(dict.fromkeys(prefix, tokens))
                 every, once = tokens * rows, tokens * len(firsts)
+                if levels:
+                    levels[-1] += tokens
             fresh = sum(islice(ends.values(), before, None))
             asked, merged, computed = asked + every, merged + once, computed + fresh
             saved += once - fresh if columns else 0.0
@@ -180,7 +184,7 @@ class Counts:
         part, node = planted.leaf.part, planted.node
         self.leaves.append(LeafCost(part, node, asked, merged, computed, rows, len(firsts)))
         if columns:
-            self.groups.append(Group(part, node.id, tuple(columns), saved))
+            self.groups.append(Group(part, node.id, tuple(columns), tuple(levels), saved))
 
     def fill(self) -> None:
         """Write the counts into the tree."""

@@ -123,5 +123,7 @@ class Group:
     node: str
     columns: tuple[Column, ...] = field(repr=False)
     """For each slot on the way, the number of the prefix that ends with it, by row."""
+    tokens: tuple[float, ...] = ()
+    """Mean tokens that each of these slots adds, the static text behind it included."""
     saved: float = 0.0
     """Tokens that need not be computed when rows with one prefix share it."""
