@@ -109,6 +109,19 @@ def measure(loaded: LoadedModel, save: bool = True) -> Costs:
     return costs
 
 
+def describe(costs: Costs) -> list[str]:
+    """Costs in words, for `plait doctor`."""
+    return [
+        f"peaks: {costs.matmul_peak / 1e9:.0f} GFLOP/s, {costs.memory_peak / 1e9:.0f} GB/s read",
+        f"prefill of 512 tokens: {costs.prefill_seconds(512) * 1e3:.1f} ms, behind 2048 cached "
+        f"ones {costs.prefill_seconds(512, 2048) * 1e3:.1f} ms",
+        f"decode step: {costs.decode_seconds(1, 512) * 1e3:.1f} ms for one request, "
+        f"{costs.decode_seconds(32, 32 * 512) * 1e3:.1f} ms for 32, 512 tokens of context each",
+        f"KV: {costs.kv_bytes} bytes a token, to the host {costs.offload / 1e9:.1f} GB/s and back "
+        f"{costs.restore / 1e9:.1f} GB/s; loading took {costs.load:.1f} s",
+    ]
+
+
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
     """FLOP/s of the fastest large product: torch's own, or by packed weights."""
     a = torch.randn(size, size, device=device).to(dtype)

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from plait.dag.errors import EngineError, GenerationError, PromptError
 from plait.dag.messages import user
 from plait.dag.sampling import Sampling
 from plait.engine.generation import Generation
 from plait.engine.llm import LLM
+from plait.engine.llm.attention.plan import Layout
+from plait.engine.llm.costs import Costs
 
 Build = Callable[..., LLM]
 HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
@@ -201,3 +204,54 @@ async def test_close_fails_what_runs_and_does_not_hang(engine: Build) -> None:
     with pytest.raises(EngineError, match="closed"):
         await llm.generate([3], Sampling())
     assert time.monotonic() - began < 5
+
+
+async def test_logits_that_are_not_numbers_fail_their_request_only(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine()
+    runner = llm._loop._runner
+    run = runner.run
+
+    def spoiled(layout: Layout) -> torch.Tensor:
+        logits = run(layout).clone()
+        for row, chunk in enumerate(c for c in layout.chunks if c.samples):
+            if chunk.request.prompt[0] == 99:
+                logits[row, 5] = float("nan")
+        return logits
+
+    monkeypatch.setattr(runner, "run", spoiled)
+    good = Sampling(max_tokens=4, ignore_eos=True)
+    bad, fine = await asyncio.gather(
+        llm.generate([99, 4], good), llm.generate([3, 4], good), return_exceptions=True
+    )
+    assert isinstance(bad, GenerationError) and "not numbers" in str(bad)
+    assert isinstance(fine, list) and fine[0].usage.completion_tokens == 4
+    assert llm.counters().held_pages == 0
+
+
+async def test_samples_are_the_same_after_preemption(engine: Build) -> None:
+    prompt = [5, 6, 7, 8]
+    alone = engine()
+    wanted = [(await one(alone, prompt, HOT, seed=s)).token_ids for s in range(6)]
+    tight = engine(page_size=4, kv_memory=14 * 4 * 256)
+    again = await asyncio.gather(
+        *(one(tight, prompt, HOT, seed=s, expected_tokens=1) for s in range(6))
+    )
+    assert [g.token_ids for g in again] == wanted
+    assert tight.counters().preemptions > 0
+    assert any("gave way" in line for line in tight.explain())
+
+
+async def test_kv_that_went_to_the_host_comes_back_the_same(engine: Build) -> None:
+    settings = Sampling(max_tokens=8, ignore_eos=True)
+    prompts = [[i] * 60 for i in range(5, 11)]
+    roomy = engine()
+    wanted = [(await one(roomy, p, settings)).token_ids for p in prompts]
+    llm = engine(page_size=4, kv_memory=40 * 4 * 256, host_memory=400 * 4 * 256)
+    llm.costs = Costs(token=1.0, kv_bytes=256)
+    for _ in range(2):
+        assert [(await one(llm, p, settings)).token_ids for p in prompts] == wanted
+    host = llm._tree.host
+    assert host is not None and host.restored_pages > 50
+    assert llm.counters().prefill_tokens < 6 * 60 + 6 * 8
