@@ -36,6 +36,8 @@ from .values import decode, read_inputs
 from .wiring import Wiring
 
 DEFAULT_WINDOW = 256
+PLANNED_INLINE = 1_000
+"""Larger batches are planned in a thread, so that the event loop goes on."""
 Admitted = tuple[int, int, RowIn]
 """(place in the input, rank in the order of starting, row)"""
 
@@ -84,7 +86,8 @@ class Executor:
         running: set[asyncio.Future[Any]] = set()
         await self.backend.open(self.workflow.models())
         self.stats.started = time.perf_counter()
-        source = self._planned(rows)
+        await self._make_plan(rows)
+        source = self._in_order(rows)
         try:
             exhausted = not self._admit(source, running, finished)
             while running or not finished.empty():
@@ -109,14 +112,23 @@ class Executor:
         if planned.workflow is not self.workflow:
             self.wiring = Wiring(planned.workflow).prepare()
 
-    def _planned(self, rows: Iterable[RowIn]) -> Iterator[Admitted]:
-        """The rows in the order in which they start. Rows that come one by one are not planned."""
-        if self.options.plan and self._sharing is None:
-            self._sharing = unplanned(self.workflow, self.options.disable)
-            if isinstance(rows, list):
-                plan = plan_for([(self.workflow, rows)], self.options.disable)
-                self.follow(plan, 0, sharings(plan, self.options.disable)[0])
-                self.stats.planning_seconds = time.perf_counter() - self.stats.started
+    async def _make_plan(self, rows: Iterable[RowIn]) -> None:
+        """Plan the rows, unless they come one by one or somebody has planned them already."""
+        if not self.options.plan or self._sharing is not None:
+            return
+        disable = self.options.disable
+        self._sharing = unplanned(self.workflow, disable)
+        if isinstance(rows, list):
+            batch = [(self.workflow, rows)]
+            if len(rows) > PLANNED_INLINE:
+                plan = await asyncio.to_thread(plan_for, batch, disable)
+            else:
+                plan = plan_for(batch, disable)
+            self.follow(plan, 0, sharings(plan, disable)[0])
+            self.stats.planning_seconds = time.perf_counter() - self.stats.started
+
+    def _in_order(self, rows: Iterable[RowIn]) -> Iterator[Admitted]:
+        """The rows in the order in which they start."""
         if self._order is None or not isinstance(rows, list):
             return ((place, place, row) for place, row in enumerate(rows))
         return ((place, rank, rows[place]) for rank, place in enumerate(self._order))

@@ -33,6 +33,11 @@ def test_a_run_without_a_plan_gives_the_same_rows(rows: Path, plait: Plait) -> N
     assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 3
 
 
+def test_the_summary_counts_merged_calls(rows: Path, plait: Plait) -> None:
+    assert "merged   " in plait(*RUN).out
+    assert "merged" not in plait(*RUN, "--no-plan").out
+
+
 def test_an_unknown_rule_lists_the_known_ones(rows: Path, plait: Plait) -> None:
     for command in (RUN, ("explain", "wf.py", "-i", "rows.jsonl")):
         ended = plait(*command, "--disable", "merge")

@@ -67,6 +67,9 @@ def _told(batch: Batch) -> Iterator[str]:
             f"  tokens   {stats.prompt_tokens:,} in{cached}, {stats.completion_tokens:,} out, "
             f"{stats.completion_tokens / seconds:,.0f} out/s"
         )
+    if stats.merged:
+        asked = sum(node.calls for node in stats.nodes.values())
+        yield f"  merged   {stats.merged:,} of {asked:,} calls had the answer of an equal one"
     slowest = sorted(stats.nodes.items(), key=lambda n: -n[1].seconds)[:3]
     for place, (name, node) in enumerate(slowest):
         label = "slowest" if place == 0 else ""
