@@ -49,6 +49,7 @@ def signature_of(fn: Callable[..., Any]) -> Signature:
 
     Raises WorkflowError for *args, **kwargs and positional-only arguments: edges need names.
     """
+    _be_function(fn)
     hints = hints_of(fn)
     parameters = []
     for p in inspect.signature(fn).parameters.values():
@@ -60,6 +61,18 @@ def signature_of(fn: Callable[..., Any]) -> Signature:
     return Signature(tuple(parameters), hints.get("return", Any))
 
 
+def _be_function(fn: Any) -> None:
+    """Raise WorkflowError for what has no name to go by, and for methods: a row has no `self`."""
+    if not hasattr(fn, "__name__"):
+        message = f"an operator is made of a function, not of a {type(fn).__name__}"
+        raise WorkflowError(problem_at(caller(), message, "wrap it in a `def`"))
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    if code is not None and code.co_varnames[: min(1, code.co_argcount)] in (("self",), ("cls",)):
+        message = f"{fn.__name__!r} is a method, and an operator has no {code.co_varnames[0]!r}"
+        hint = "put @staticmethod above the decorator, or move the function out of the class"
+        raise WorkflowError(problem_at(of_function(fn), message, hint))
+
+
 class Operator(Generic[P, R]):
     """A decorated function. Called while a workflow is traced it becomes a node.
 
@@ -68,8 +81,8 @@ class Operator(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], name: str | None = None) -> None:
         self.fn = fn
-        self.name = name or fn.__name__
         self.signature = signature_of(fn)
+        self.name = name or fn.__name__
         self.source: Source | None = of_function(fn)
         self.__name__, self.__qualname__ = fn.__name__, fn.__qualname__
         self.__doc__, self.__module__ = fn.__doc__, fn.__module__

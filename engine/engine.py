@@ -18,7 +18,7 @@ from .backends.local import LocalBackend
 from .bridge import LoopThread, Stream
 from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
-from .given import prompts_of, rows_of
+from .given import known_inputs, prompts_of, rows_of
 from .planning import check_disabled, plan_for
 from .run import Row, Run, Stats
 from .together import run_alone, run_together
@@ -145,6 +145,7 @@ class Engine:
     async def acall(self, workflow: Any, /, **inputs: Any) -> Any:
         self._loop.check_open()
         executor = Executor(as_workflow(workflow), self.backend, self._options)
+        known_inputs(executor.workflow, inputs)
         await self.backend.open(executor.workflow.models())
         return await executor.call(inputs)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..dag.errors import ConfigError, InputError, PlaitError
+from ..dag.errors import ConfigError, InputError, PlaitError, nearest
+from ..dag.nodes import Workflow
 from .planning import RowIn
 from .run import Item
 
@@ -26,6 +27,16 @@ def _row(row: Any) -> RowIn:
     if isinstance(row, Mapping | PlaitError | Item):
         return row
     return InputError(f"a row is a mapping from columns to values, not {_kind(row)}")
+
+
+def known_inputs(workflow: Workflow, given: Iterable[str]) -> None:
+    """Raise InputError for an input that the workflow has not. A row may have further columns;
+    what is written out in a call was meant for something."""
+    names = [node.id for node in workflow.inputs]
+    for name in given:
+        if name not in names:
+            hint = nearest(name, names) or "it has none"
+            raise InputError(f"{workflow.name!r} has no input {name!r}: {hint}")
 
 
 def prompts_of(prompts: Any) -> list[str | list[int]]:

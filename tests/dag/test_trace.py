@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -227,3 +228,25 @@ def test_nodes_are_frozen() -> None:
     node: Node = report.workflow.nodes["draft"]
     with pytest.raises(AttributeError):
         node.id = "other"  # type: ignore[misc]
+
+
+def test_what_can_be_no_operator_is_refused_where_it_is_decorated() -> None:
+    with pytest.raises(WorkflowError, match=r"test_trace.py:\d+: 'ask' is a method"):
+
+        class Desk:
+            @plait.llm
+            def ask(self, topic: str) -> str:
+                return topic
+
+    with pytest.raises(WorkflowError, match=r"test_trace.py:\d+: .* not of a partial"):
+        plait.llm(functools.partial(str.format, "about {}"))
+
+
+def test_a_static_method_is_an_operator() -> None:
+    class Desk:
+        @staticmethod
+        @plait.llm
+        def ask(topic: str) -> str:
+            return topic
+
+    assert as_workflow(Desk.ask).name == "ask"

@@ -75,6 +75,11 @@ def test_a_setting_of_another_type_is_refused_by_name(engine: Engine, sampling: 
     assert str(caught.value).startswith(f"{name}={value!r} must be ")
 
 
+def test_an_input_that_the_workflow_has_not_is_refused(engine: Engine) -> None:
+    with pytest.raises(InputError, match="'draft' has no input 'topics': did you mean 'topic'?"):
+        engine.call(draft, topic="x", topics=["y"])
+
+
 def test_no_workflow_is_refused_without_a_place_in_foreign_code(engine: Engine) -> None:
     with pytest.raises(plait.WorkflowError) as caught:
         engine.run(3, [])
