@@ -230,7 +230,7 @@ class Stats:
         return {**{n: getattr(self, n) for n in names}, "seconds": self.seconds, "nodes": nodes}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A finished run: one row of results for every row of input, in the input's order."""
 
@@ -238,6 +238,9 @@ class Run:
     stats: Stats
     plan: Any
     """What was planned; see `plait.explain`."""
+
+    def __repr__(self) -> str:
+        return f"<run of {len(self.rows)} rows, {len(self.failed)} failed>"
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

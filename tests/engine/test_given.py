@@ -53,6 +53,7 @@ def test_what_is_no_row_fails_alone(engine: Engine, lazy: bool) -> None:
     assert run.outputs == ["about a", None, None, None, "about b"]
     told = [row.error.message for row in run.failed if row.error]
     assert [text.rpartition("not ")[2] for text in told] == ["None", "list", "int"]
+    assert repr(run) == "<run of 5 rows, 3 failed>"  # and not every row of a batch
 
 
 @pytest.mark.parametrize("prompts", [3, None, [None], [1.5], [["a"]], [[1, "a"]], {"a": 1}, b"a"])
