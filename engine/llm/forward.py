@@ -141,6 +141,12 @@ class Runner:
         tokens = torch.tensor(ids, device=self.pool.device)
         return self.forward(rows.step, tokens, rows.positions, rows.keep)
 
+    def release(self) -> None:
+        """Give the memory of weights and KV back; nothing can be run any more."""
+        self._last = None
+        self.pool.release()
+        del self.forward
+
     def _rows(self, layout: Layout) -> _Rows:
         """The step's tensors: those of the last step moved on by one, when that is all it is."""
         last, self._last = self._last, None

@@ -91,15 +91,16 @@ class LLM:
         page_bytes = bytes_per_token(loaded.layers, loaded.dtype) * page_size
         host_pages = parse_bytes(host_memory) // page_bytes
         pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
-        self._loaded = loaded
+        self._loaded: LoadedModel | None = loaded
         self.memory_bytes = loaded.weight_bytes + (pages + host_pages) * page_bytes
         self.costs = read_costs(loaded) or Costs(kv_bytes=pool.bytes_per_token, load=loaded.seconds)
         host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
         self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
+        self._runner = Runner(loaded.forward, pool)
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
         self._loop = StepLoop(
             Scheduler(self._tree, limits, pool, self),
-            Runner(loaded.forward, pool),
+            self._runner,
             self._encoder,
             loaded.end_tokens,
             work_of(loaded, pool),
@@ -184,7 +185,13 @@ class LLM:
 
         Costs measured before are read when the engine is built; nothing is measured unasked.
         """
-        self.costs = self._thread.call(lambda: measure(self._loaded))
+
+        def run() -> Costs:
+            if self._loaded is None:
+                raise EngineError("the engine was closed")
+            return measure(self._loaded)
+
+        self.costs = self._thread.call(run)
         return self.costs
 
     def counters(self) -> Counters:
@@ -229,6 +236,8 @@ class LLM:
             for call in set(self._calls.values()):
                 _close_call(call)
             self._calls.clear()
+            self._loaded = None
+            self._runner.release()
             return False
         if self._loop.busy:
             for outcome in self._loop.step():

@@ -70,6 +70,10 @@ class Pool:
         for tensor in self._tensors():
             tensor[b : b + slots] = tensor[a : a + slots]
 
+    def release(self) -> None:
+        """Give the memory back."""
+        self.keys, self.values, self._host_tensors = [], [], []
+
     def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
         """Copy pages to the host tier."""
         self._move(device, host, out=True)
