@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ...dag.errors import ModelError, first_line
+from ...dag.errors import ModelError, first_line, list_names
 from . import dense, forward, lean
 from .attention.plan import Layout
 from .pool import KVShape
@@ -51,6 +51,7 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
     _check_family(config, family, name)
     kind = choose_dtype(dtype, config, place)
     model = _weights(path, name, place, kind)
+    _check_causal(model, config, name)
     tokenizer = _tokenizer(path)
     text = config.get_text_config()
     seen, logits = _probe(forward.FamilyForward(model), text, place, name)
@@ -195,19 +196,40 @@ def _rope(config: Any) -> dict[str, Any]:
 
 def _weights(path: str | Path, name: str, device: torch.device, dtype: torch.dtype) -> Any:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=forward.ATTENTION,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
+        _check_complete(found, name)
         return model.to(device).eval().requires_grad_(False)
+    except ModelError:
+        raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         gc.collect()
         raise ModelError(f"not enough memory on {device} to load {name!r}") from error
     except Exception as error:
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}") from error
+
+
+def _check_complete(found: Any, name: str) -> None:
+    """Refuse a checkpoint with holes: transformers would fill them with random numbers."""
+    holes = sorted([*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])])
+    if holes:
+        shown = list_names(holes, 3)
+        raise ModelError(f"the weights of model {name!r} are incomplete: it lacks {shown}")
+
+
+def _check_causal(model: Any, config: Any, name: str) -> None:
+    """Refuse attention that looks ahead: ours never does, so its answers would be others."""
+    if any(getattr(module, "is_causal", None) is False for module in model.modules()):
+        raise ModelError(
+            f"model {name!r} of family {config.model_type!r} is unsupported: its attention looks "
+            "ahead, as an encoder's does"
+        )
 
 
 def _tokenizer(path: str | Path) -> Any | None:

@@ -133,3 +133,17 @@ async def test_end_tokens_come_from_the_model(ends: int | list[int], tmp_path: P
         llm.close()
     assert list(answer.token_ids) == free[: free.index(end) + 1]
     assert answer.finish_reason == "stop"
+
+
+def test_weights_with_holes_are_refused(tmp_path: Path) -> None:
+    models.save("llama", tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    weights.pop("model.embed_tokens.weight")
+    save_file(weights, file, {"format": "pt"})
+    refused(tmp_path, r"incomplete: it lacks '.*embed_tokens")
+
+
+def test_attention_that_looks_ahead_is_refused(tmp_path: Path) -> None:
+    models.save("bert", tmp_path)
+    refused(tmp_path, "family 'bert' is unsupported: its attention looks ahead")
