@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
+from .phases import phases
 from .steps import certain
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Profile:
     """Most requests in a step."""
     loaded: frozenset[str] = frozenset()
     """Models that need not be loaded."""
+    together: bool = True
+    """Whether all models fit into memory at once; else they take turns, see `phases`."""
     lengths: Mapping[str, float] = field(default_factory=dict)
     """Node -> tokens its answers have had; where nothing is known, max_tokens."""
     tool_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -81,7 +84,8 @@ class Cost:
     kv_tokens: float
     """Everything computed, kept at once."""
     kv_bytes: float
-    loads: int
+    loads: tuple[str, ...]
+    """Models in the order in which they are loaded."""
     path: tuple[str, ...]
     """Nodes of the critical path."""
     bound: str
@@ -96,7 +100,7 @@ class Cost:
 def cost_of(plan: Plan, profile: Profile) -> Cost:
     """What a plan with a prefix tree will cost on the profiled machine."""
     assert plan.prefixes is not None, "a plan without prefixes has no tokens to count"
-    prefill = decode = tokens = generated = steps = kv_bytes = load = 0.0
+    prefill = decode = tokens = generated = steps = kv_bytes = 0.0
     paths = {model: _longest_chain(plan, profile, model) for model in plan.models}
     for model in plan.models:
         costs = profile.costs[model]
@@ -107,7 +111,8 @@ def cost_of(plan: Plan, profile: Profile) -> Cost:
             tokens + work.tokens, generated + work.generated, steps + work.steps,
         )  # fmt: skip
         kv_bytes += (work.tokens + work.generated) * costs.kv_bytes
-        load += 0.0 if model in profile.loaded else costs.load
+    loads = _loads(plan, profile)
+    load = sum(profile.costs[model].load for model in loads)
     path, path_seconds, tools = critical_path(plan, profile)
     parts = {"prefill": prefill, "decode": decode, "loads": load}
     working = prefill + decode
@@ -116,9 +121,17 @@ def cost_of(plan: Plan, profile: Profile) -> Cost:
         seconds=max(working, path_seconds) + load, prefill_seconds=prefill, decode_seconds=decode,
         tool_seconds=tools, load_seconds=load, path_seconds=path_seconds, prefill_tokens=tokens,
         decode_tokens=generated, decode_steps=steps, kv_tokens=tokens + generated,
-        kv_bytes=kv_bytes, loads=len(set(plan.models) - profile.loaded), path=path, bound=bound,
+        kv_bytes=kv_bytes, loads=loads, path=path, bound=bound,
         certain=bool(profile.lengths),
     )  # fmt: skip
+
+
+def _loads(plan: Plan, profile: Profile) -> tuple[str, ...]:
+    """The models to load, in order; those that take turns more than once."""
+    if profile.together:
+        return tuple(model for model in plan.models if model not in profile.loaded)
+    there = next(iter(profile.loaded), None)
+    return max((phases(part.workflow, there) for part in plan.parts), key=len, default=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,9 @@ def told_cost(cost: Cost) -> str:
     """What the cost model says, in a few lines."""
     most = "" if cost.certain else "at most "
     parts = f"prefill {cost.prefill_seconds:.2f} s, decode {cost.decode_seconds:.2f} s"
-    loads = f", {_count(cost.loads, 'model load')} {cost.load_seconds:.2f} s" if cost.loads else ""
+    order = f" ({' -> '.join(cost.loads)})"
+    loads = f", {_count(len(cost.loads), 'model load')} {cost.load_seconds:.2f} s{order}"
+    loads = loads if cost.loads else ""
     steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
     tools = f", tools {cost.tool_seconds:.2f} s of it" if cost.tool_seconds else ""
     return "\n".join((

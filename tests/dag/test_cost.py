@@ -13,6 +13,7 @@ import plait
 from plait import llm, tool, workflow
 from plait.dag.analyze import analysis, compare, history
 from plait.dag.cost import Cost, Profile, cost_of, critical_path
+from plait.dag.explain import told_cost
 from plait.dag.plan import Plan, make_plan
 from plait.dag.workflow import as_workflow
 
@@ -63,7 +64,7 @@ def test_one_call_by_hand() -> None:
     assert cost.prefill_tokens == 10 and cost.decode_tokens == 10 and cost.decode_steps == 10
     assert cost.prefill_seconds == pytest.approx(0.01)
     assert cost.decode_seconds == pytest.approx(10 * (0.01 + 0.002))
-    assert cost.seconds == pytest.approx(0.13) and cost.bound == "decode" and cost.loads == 0
+    assert cost.seconds == pytest.approx(0.13) and cost.bound == "decode" and cost.loads == ()
     assert cost.kv_bytes == 2000 and not cost.certain
 
 
@@ -92,7 +93,7 @@ def test_models_and_tools_on_the_critical_path() -> None:
     plan = plan_of(mixed, [{"text": "ab"}])
     cost = cost_of(plan, profile)
     assert cost.path == ("ask", "look", "big") and cost.tool_seconds == 0.5
-    assert cost.loads == 1 and cost.load_seconds == 3.0 and cost.certain
+    assert cost.loads == ("big",) and cost.load_seconds == 3.0 and cost.certain
     assert critical_path(plan, profile)[1] == cost.path_seconds > 0.5
     assert cost.decode_tokens == 20 + 5  # both first calls are one
 
@@ -110,6 +111,18 @@ def test_a_side_of_a_branch_begins_when_the_condition_is_known() -> None:
     cost = cost_of(plan_of(lone, [{"text": "a"}]), profile)
     assert cost.path == ("good", "big") and cost.decode_steps == 20
     assert cost.path_seconds > 0.1 + 20 * 0.1
+
+
+def test_models_that_take_turns_are_loaded_again() -> None:
+    @workflow
+    def turns(text: str) -> str:
+        return ask(big(ask(text)))
+
+    plan = plan_of(turns, [{"text": "a"}])
+    apart = cost_of(plan, replace(PROFILE, together=False))
+    assert apart.loads == ("big", "default") and apart.load_seconds == 6.0
+    assert cost_of(plan, PROFILE).loads == ("big",)
+    assert "2 model loads 6.00 s (big -> default)" in told_cost(apart)
 
 
 def test_loops_and_maps() -> None:
