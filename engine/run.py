@@ -259,6 +259,8 @@ class Run:
 
 
 def row_id(row: Mapping[str, Any], index: int) -> str | int:
-    """A row's identity: its `id` column if that is a text or a number, else its position."""
+    """A row's identity: its `id` if that is a number or a text with something in it, else its
+    position (an empty cell of a CSV file names no row)."""
     id = row.get("id", index)
-    return id if isinstance(id, str | int) and not isinstance(id, bool) else index
+    usable = isinstance(id, str | int) and not isinstance(id, bool) and id != ""
+    return id if usable else index

@@ -75,6 +75,12 @@ def test_chain_and_usage(engine: Engine) -> None:
     assert run.stats.nodes["draft"].calls == run.stats.nodes["extend"].calls == 2
 
 
+def test_a_row_without_a_usable_id_goes_by_its_position(engine: Engine) -> None:
+    ids: list[Any] = ["a", "", None, True, 7]
+    run = engine.run(draft, [{"topic": "x", "id": id} for id in ids])
+    assert [row.id for row in run] == ["a", 1, 2, 3, 7]
+
+
 def test_output_may_hold_values_anywhere(engine: Engine) -> None:
     @workflow
     def nested(topic: str) -> dict[str, Any]:
