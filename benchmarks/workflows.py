@@ -114,7 +114,9 @@ def _counters(engine: Engine) -> dict[str, int]:
     """What the models of an engine have done, summed."""
     backend = engine.backend
     assert isinstance(backend, LocalBackend)
-    every = [asdict(backend.llm(alias).counters()) for alias in backend.describe()["loaded"]]
+    loaded = (backend.llm(alias) for alias in backend.describe()["loaded"])
+    engines = {id(llm): llm for llm in loaded}  # aliases of one directory share one engine
+    every = [asdict(llm.counters()) for llm in engines.values()]
     return {name: round(sum(c[name] for c in every)) for name in every[0]}
 
 
