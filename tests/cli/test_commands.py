@@ -138,6 +138,15 @@ def test_doctor_looks_at_this_machine(plait: Plait) -> None:
     assert {"torch", "gpu", "memory", "disk", "extra parquet"} <= set(ended.json["checks"])
 
 
+def test_doctor_measures_a_model(
+    plait: Plait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checks = plait("doctor", "--model", "demo", "--json").json["checks"]
+    assert "float32" in checks["model"]["found"] and "GFLOP/s" in checks["peaks"]["found"]
+    assert plait("doctor", "--model", str(tmp_path / "none")).code == 1
+
+
 def test_the_demo_compares_two_ways_of_solving(here: Path, plait: Plait) -> None:
     ended = plait("demo", "--backend", "fake", "--run-dir", "r")
     assert ended.code == 0 and "a plan, carried out by a tool" in ended.out

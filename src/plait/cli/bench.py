@@ -28,6 +28,25 @@ def overhead(
 
 
 @app.command()
+def engine(
+    threads: Annotated[int, typer.Option(help="Threads of every contender.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this workload, or 'steps'; again for more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The LLM engine beside transformers' own, same model, type and threads."""
+    from ..benchmarks.engine import bench, table
+
+    found = bench(threads, repeats, tuple(only or ()))
+    if as_json:
+        print_json(found)
+    else:
+        print(table(found))
+
+
+@app.command()
 def workflows(
     rows: Annotated[int, typer.Option(help="Rows of every shape.")] = 24,
     repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from .options import Json, print_json
 
 EXTRAS = {"json": "llguidance", "parquet": "pyarrow"}
 
 
-def doctor(as_json: Json = False) -> int:
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Also load this model and measure its speed (seconds).")
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """See what this machine has for plait.
 
     Python, torch, processors, memory, extras, the demo model. Ends with 1 when something that
-    plait needs is missing.
+    plait needs is missing. With --model: its device and type, the peaks measured, and the costs
+    that plans are made with; they are kept on disk for this model and machine.
     """
     found = {name: look() for name, look in LOOKS.items()}
+    if model is not None:
+        found |= _calibrate(model)
     fine = all(ok is not False for ok, _ in found.values())
     if as_json:
         checks = {
@@ -26,7 +36,7 @@ def doctor(as_json: Json = False) -> int:
     else:
         for name, (ok, text) in found.items():
             mark = {True: "ok", False: "MISSING", None: "-"}[ok]
-            print(f"{name:<14} {mark:<8} {text}")
+            print(f"{name:<24} {mark:<8} {text}")
     return 0 if fine else 1
 
 
@@ -108,6 +118,24 @@ def _demo_model() -> Look:
     if not (DEMO / "model.safetensors").is_file():
         return False, f"no weights in {DEMO}"
     return True, f"{sum(files) / 2**20:.1f} MB in {DEMO}"
+
+
+def _calibrate(name: str) -> dict[str, Look]:
+    from ..engine.llm import LLM
+    from ..engine.llm.calibrate import describe
+    from ..engine.models import find_model
+
+    llm = LLM(find_model(name))
+    try:
+        lines = describe(llm.calibrate())
+        at = f"{name} on {llm.device} in {llm.dtype}, {llm.memory_bytes / 2**20:,.0f} MB"
+    finally:
+        llm.close()
+    found: dict[str, Look] = {"model": (True, at)}
+    for line in lines:
+        head, _, text = line.partition(": ")
+        found[head] = True, text
+    return found
 
 
 def _sizes(files: Any) -> Iterator[int]:
