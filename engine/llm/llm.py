@@ -93,7 +93,10 @@ class LLM:
         pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
         self._loaded: LoadedModel | None = loaded
         self.memory_bytes = loaded.weight_bytes + (pages + host_pages) * page_bytes
-        self.costs = read_costs(loaded) or Costs(kv_bytes=pool.bytes_per_token, load=loaded.seconds)
+        # On the thread that computes: the number of torch's threads, by which costs are kept, is
+        # a thread's own.
+        known = self._thread.call(lambda: read_costs(loaded))
+        self.costs = known or Costs(kv_bytes=pool.bytes_per_token, load=loaded.seconds)
         host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
         self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
         self._runner = Runner(loaded.forward, pool)
