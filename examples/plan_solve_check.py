@@ -1,4 +1,4 @@
-"""Three roles: one plans, a calculator carries the plan out, one checks, one solves what failed."""
+"""One plans, a calculator carries it out, one checks (the demo model: by chance), one solves."""
 
 from pydantic import BaseModel
 
