@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from .chat import encode
+from .drills import make_drills
 from .tasks import ROLES, make_items
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Token ids and labels (-100 where nothing is learned), both (rows, length)."""
 Row = tuple[list[int], list[bool]]
 
-SHARES = {"solve": 14, "plan": 15, "agent": 28, "check": 8, "extract": 17, "sql": 18}
+SHARES = {
+    "solve": 15, "plan": 11, "agent": 24, "check": 11, "extract": 14, "sql": 14, "drill": 11,
+}  # fmt: skip
 """Of each hundred items, how many are of a role."""
 POOL = 512
 LONG = 1024
@@ -32,6 +35,7 @@ def make_batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> It
     """Batches of about `size` tokens without end."""
     rng = random.Random(seed)
     streams = {role: make_items(role, "train", seed) for role in ROLES}
+    streams["drill"] = make_drills(seed)
 
     def draw(count: int) -> list[Row]:
         roles = rng.choices(list(SHARES), list(SHARES.values()), k=count)

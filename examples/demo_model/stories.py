@@ -13,7 +13,7 @@ from typing import Final
 from .problems import Problem, substitute
 from .settings import ADJECTIVES, DISTRACTIONS, HE, LINKS, MONEY, SETTINGS, SHE, TRAVEL, Setting
 
-LIMIT: Final = 5000
+LIMIT: Final = 2000
 MAX_STEPS: Final = 5
 
 
@@ -61,18 +61,24 @@ class Story:
 
 
 def number(rng: random.Random) -> int:
+    """Mostly small: a small model can learn sums of those, and long problems stay hard."""
     size = rng.random()
-    return rng.randint(2, 40) if size < 0.35 else rng.randint(10, 300 if size < 0.8 else 950)
+    return rng.randint(2, 20 if size < 0.5 else 99 if size < 0.85 else 400)
 
 
 def factor(rng: random.Random) -> int:
-    return rng.randint(2, 9) if rng.random() < 0.75 else rng.randint(10, 25)
+    return rng.randint(2, 9) if rng.random() < 0.85 else rng.randint(10, 15)
 
 
-def invent_name(rng: random.Random) -> str:
-    """A name that no list has, so that names are copied and not remembered."""
+def each(rng: random.Random) -> tuple[int, int]:
+    """A number of groups and how many are in each."""
+    return factor(rng), rng.randint(2, 12 if rng.random() < 0.75 else 40)
+
+
+def invent(rng: random.Random) -> str:
+    """A word that no list has, so that words are copied and not remembered."""
     parts = [rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))]
-    return "".join(parts).capitalize()
+    return "".join(parts)
 
 
 # How a story starts: each writes the first sentence or two and sets the running total.
@@ -89,7 +95,7 @@ def have(s: Story) -> None:
 
 
 def groups(s: Story) -> None:
-    a, b = s.rng.randint(2, 30), s.rng.randint(2, 40)
+    a, b = each(s.rng)
     s.say(s.rng.choice(s.setting.groups), a, b)
     s.move(s.step(str(a), "*", str(b)))
 
@@ -149,20 +155,20 @@ def div(s: Story) -> None:
 
 
 def divisor(s: Story) -> int:
-    fits = [a for a in range(2, 26) if s.total % a == 0 and s.total > a]
+    fits = [a for a in range(2, 13) if s.total % a == 0 and s.total > a]
     if not fits:
         raise Dead
     return s.rng.choice(fits)
 
 
 def add_groups(s: Story) -> None:
-    a, b = s.rng.randint(2, 25), s.rng.randint(2, 30)
+    a, b = each(s.rng)
     s.say(s.rng.choice(s.setting.add_groups), a, b, link=True)
     s.change("+", s.step(str(a), "*", str(b)))
 
 
 def sub_groups(s: Story) -> None:
-    a, b = s.rng.randint(2, 25), s.rng.randint(2, 30)
+    a, b = each(s.rng)
     s.say(s.rng.choice(s.setting.sub_groups), a, b, link=True)
     s.change("-", s.step(str(a), "*", str(b)))
 
@@ -231,9 +237,11 @@ def tell(rng: random.Random, num_steps: int) -> Problem:
     he = rng.random() < 0.5
     name, other = rng.sample(HE if he else SHE, 1)[0], rng.choice(SHE if he else HE)
     if rng.random() < 0.15:
-        name, other = invent_name(rng), invent_name(rng)
+        name, other = invent(rng).capitalize(), invent(rng).capitalize()
     setting = rng.choice(SETTINGS)
     unit = rng.choice(setting.units)
+    if setting not in (TRAVEL, MONEY) and rng.random() < 0.15:
+        unit = f"{invent(rng)}s"
     story = Story(rng, setting, name, "he" if he else "she", other, unit)
     rng.choices(list(STARTS), (5, 3, 2, 1))[0](story)
     question = rng.choices(list(ASKS), (6, 1, 1, 1))[0]

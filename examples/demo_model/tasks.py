@@ -253,7 +253,7 @@ def schema(rng: random.Random, query: Query) -> str:
 
 
 def make_check(draw: Draw, num_steps: int) -> Item:
-    rng, problem = draw.rng, draw.problem(num_steps, plain=0.1)
+    rng, problem = draw.rng, draw.problem(num_steps, plain=0.3)
     right = rng.random() < 0.5
     proposed = problem.answer if right else wrong_answer(rng, problem)
     verdict = "correct" if right else "wrong"

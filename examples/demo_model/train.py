@@ -2,9 +2,10 @@
 
 A Llama of 4.5 million parameters, from nothing, on the tasks of `tasks.py`; an hour on two CPU
 cores (`--compile` gains an eighth where there is a C++ compiler), minutes on a GPU. The schedule
-follows the clock (`--minutes`): a short warm-up, a long constant rate, a decay to zero. What is
-written is a moving average of the weights, in bfloat16. A run that was stopped goes on from its
-checkpoint with `--resume`, and with new items.
+follows the time that training has spent computing (`--minutes`), not the clock on the wall, so that
+a machine that does other things too makes the same model, later: a short warm-up, a long constant
+rate, a decay to zero. What is written is a moving average of the weights, in bfloat16. A run that
+was stopped goes on from its checkpoint with `--resume`, and with new items.
 """
 
 import argparse
@@ -147,9 +148,9 @@ class Trainer:
         budget, saved, recent = self.options.minutes * 60, self.spent, 0.0
         while self.spent < budget:
             tokens, labels = (torch.from_numpy(x).to(self.options.device) for x in next(batches))
-            began = time.monotonic()
+            began = time.thread_time()
             loss = self.step(tokens, labels, rate_at(self.spent / budget))
-            self.spent += time.monotonic() - began
+            self.spent += time.thread_time() - began
             recent = 0.98 * recent + 0.02 * loss if recent else loss
             if self.steps % 25 == 0:
                 print(
