@@ -13,7 +13,9 @@ from ..dag.errors import LimitError, PlaitError
 from ..dag.messages import Message, user
 from ..dag.nodes import Agent
 from ..tools.calls import ToolRequest, parse_calls, tool_result_text
+from .llm_calls import generate, prompt_of
 from .program import Program
+from .tool_calls import call_tool
 from .values import decode
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
 
 async def run_agent(executor: Executor, program: Program, node: Agent) -> Any:
     """The agent's answer. Tool failures are shown to the model; running out of turns is not."""
-    prompt = executor.prompt_of(program, node)
+    prompt = prompt_of(program, node)
     messages = [user(prompt)] if isinstance(prompt, str) else list(prompt)
     tools = {spec.name: spec for spec in node.tools}
     functions = tuple(spec.as_function() for spec in node.tools)
     for turn in range(node.max_turns):
-        generations = await executor.generate(program, node, messages, turn, functions)
+        generations = await generate(executor, program, node, messages, turn, functions)
         said = parse_calls(generations[0].text, tools)
         if not said.calls:
             return decode(node, generations)
@@ -46,7 +48,7 @@ async def _answer(
         return Message("tool", f"error: {call.problem}", name=call.name)
     try:
         tool = tools[call.name].run
-        value = await executor.timed_tool(program, f"{node.id}/{call.name}", tool, call.arguments)
+        value = await call_tool(executor, program, f"{node.id}/{call.name}", tool, call.arguments)
         return Message("tool", tool_result_text(value), name=call.name)
     except PlaitError as error:
         return Message("tool", f"error: {error}", name=call.name)

@@ -23,12 +23,14 @@ class Program:
     """State of one body for one row. `done` resolves to the output or raises the row's error."""
 
     __slots__ = ("wiring", "row", "path", "values", "done", "_work", "_waiting", "_left", "_tasks",
-                 "_sides")  # fmt: skip
+                 "_sides", "behind")  # fmt: skip
 
     def __init__(
-        self, wiring: Wiring, inputs: dict[str, Any], row: RowState, path: str, work: Work
-    ) -> None:
+        self, wiring: Wiring, inputs: dict[str, Any], row: RowState, path: str, work: Work,
+        behind: float = 0.0,
+    ) -> None:  # fmt: skip
         self.wiring, self.row, self.path = wiring, row, path
+        self.behind = behind
         self.values = {**wiring.constants, **inputs}
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._work = work

@@ -89,12 +89,13 @@ class RowState:
     """
 
     __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
-                 "completion_tokens", "started")  # fmt: skip
+                 "completion_tokens", "started", "calls", "tools")  # fmt: skip
 
     def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
         self.place, self.rank = place, rank
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        self.calls = self.tools = 0  # LLM and tool calls that it waits for
         self.started = time.perf_counter()
 
     def add(self, generations: list[Generation]) -> None:
@@ -264,3 +265,12 @@ def row_id(row: Mapping[str, Any], index: int) -> str | int:
     id = row.get("id", index)
     usable = isinstance(id, str | int) and not isinstance(id, bool) and id != ""
     return id if usable else index
+
+
+def unnumbered(path: str) -> str:
+    """A node's name in counters: `map[3]/look` is `map/look`, `look[3]/look` is `look`."""
+    if "[" not in path:
+        return path
+    *bodies, node = path.split("/")
+    names = [body.partition("[")[0] for body in bodies]
+    return "/".join([*names[:-1], node] if names[-1] == node else [*names, node])

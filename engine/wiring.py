@@ -8,7 +8,7 @@ bookkeeping a row has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,8 @@ from ..dag.sampling import Sampling
 from .values import constrain
 
 NOT_DEMANDED = -1
+TOOL_LENGTH = 32.0
+"""What a tool counts on a chain of work, in generated tokens."""
 
 
 class Kind(IntEnum):
@@ -108,9 +110,34 @@ class Wiring:
                 found[f"{n.id}:until"] = Wiring(n.until)
         return found
 
+    # -- chains --------------------------------------------------------------------------------
+
+    def ahead(self, id: str) -> float:
+        """The longest chain of work from a node's start to the output, in generated tokens."""
+        return self._behind[self.index[id]] + _length(self.nodes[self.index[id]], self.bodies)
+
+    def behind(self, id: str) -> float:
+        """The same from its end on."""
+        return self._behind[self.index[id]]
+
+    @cached_property
+    def length(self) -> float:
+        """The longest chain of the whole body."""
+        return max((self.ahead(id) for id in self.index), default=0.0)
+
+    @cached_property
+    def _behind(self) -> tuple[float, ...]:
+        found = [0.0] * len(self.nodes)
+        for i in range(len(self.nodes) - 1, -1, -1):  # those that need a node stand behind it
+            node = self.nodes[i]
+            chain = found[i] + _length(node, self.bodies)
+            for id in node.needs():
+                found[self.index[id]] = max(found[self.index[id]], chain)
+        return tuple(found)
+
     def prepare(self) -> Wiring:
         """Work out everything now, so that mistakes show before the first row runs."""
-        assert self.samplings is not None
+        assert self.samplings is not None and self.length >= 0.0
         for body in self.bodies.values():
             body.prepare()
         return self
@@ -125,6 +152,22 @@ def _kind(node: Node) -> Kind:
         case Branch():
             return Kind.BRANCH
     return Kind.WORK
+
+
+def _length(node: Node, bodies: Mapping[str, Wiring]) -> float:
+    """What a node adds to a chain. Most, where values decide; a map's items run at once."""
+    match node:
+        case Agent(max_turns=turns):
+            return float(node.sampling.max_tokens * turns)
+        case LLMCall():
+            return float(node.sampling.max_tokens)
+        case ToolCall():
+            return TOOL_LENGTH
+        case Map():
+            return bodies[node.id].length
+        case Loop(max_iters=rounds):
+            return bodies[node.id].length * rounds
+    return 0.0
 
 
 def _strict_args(node: Node) -> tuple[Any, ...]:

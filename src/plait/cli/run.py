@@ -47,7 +47,7 @@ def run(
         str | None, typer.Option(help="Memory for KV caches, such as 2GiB.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
-    max_rows: Annotated[int, typer.Option(help="Most rows under way at once.")] = 256,
+    max_rows: Annotated[int, typer.Option(help="Most rows under way at once.")] = 2_048,
     no_plan: Annotated[
         bool,
         typer.Option("--no-plan", help="Merge nothing: run every call of every row on its own."),

@@ -1,0 +1,52 @@
+"""Tool calls of a run: merged with equal ones, run, and counted under their node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..dag.nodes import ToolCall, resolve
+from ..tools.runner import run_tool
+from .program import Program
+from .run import unnumbered
+from .single_flight import fresh
+
+if TYPE_CHECKING:
+    from .executor import Executor
+
+
+async def run_tool_call(executor: Executor, program: Program, node: ToolCall) -> Any:
+    """The value of a tool node."""
+    arguments = {name: resolve(arg, program.values) for name, arg in node.bound}
+    return await call_tool(executor, program, node.id, node.tool.run, arguments)
+
+
+async def call_tool(
+    executor: Executor, program: Program, id: str, tool: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """The result of one call, counted under `id`."""
+    row, path = program.row, program.path + id
+    start, ok, own = time.perf_counter(), False, True
+    executor.tool_begins(row)
+    try:
+        value, own = await _merged(executor, tool, arguments, path)
+        ok = True
+        return value
+    finally:
+        executor.tool_ends(row)
+        executor.stats.task(unnumbered(path), "ToolCall", row, start, ok, [], merged=not own)
+
+
+async def _merged(
+    executor: Executor, tool: Any, arguments: Mapping[str, Any], path: str
+) -> tuple[Any, bool]:
+    """The tool's result, and whether it was run rather than merged with an equal call."""
+    sharing = executor.sharing
+    key = sharing.tool_key(tool, arguments) if sharing is not None else None
+    if sharing is None or key is None:
+        return await run_tool(tool, arguments, node=path), True
+    value, own = await sharing.flights.join(
+        key[0], path, lambda: run_tool(tool, arguments, node=path), keep=key[1]
+    )
+    return fresh(value), own
