@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from .names import counted_name
 from .nodes import (
     Agent,
     Arg,
@@ -54,6 +55,14 @@ class Box:
     facts: tuple[tuple[str, str], ...] = ()
     """What a reader may ask for, as label and text: prompt, sampling, arguments, source."""
     inside: tuple[Picture, ...] = ()
+    name: str = ""
+    """Name under which a run counts the node: `map_inside/lookup`; see `names`."""
+    notes: tuple[str, ...] = ()
+    """Further lines, such as what a plan or a run says of the node."""
+    share: float | None = None
+    """Part of the whole (0 to 1) that is the node's, drawn as a bar."""
+    faint: bool = False
+    """Drawn as something that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +85,18 @@ class Picture:
 
 def picture(workflow: Workflow) -> Picture:
     """The boxes and lines of a workflow."""
-    return _picture(workflow, workflow.name, "", outer=True)
+    return _picture(workflow, workflow.name, "", (), outer=True)
 
 
-def _picture(workflow: Workflow, title: str, prefix: str, outer: bool) -> Picture:
+def _picture(
+    workflow: Workflow, title: str, prefix: str, way: tuple[str, ...], outer: bool
+) -> Picture:
     ids: dict[str, str] = {}
     boxes: list[Box] = []
     for node in workflow.nodes.values():
         if not isinstance(node, Project):
             ids[node.id] = f"{prefix}{len(ids)}"
-            boxes.append(_box(node, ids[node.id]))
+            boxes.append(_box(node, ids[node.id], way))
     labels: dict[tuple[str, str], list[str]] = {}
     for node in workflow.nodes.values():
         if node.id not in ids:
@@ -121,18 +132,21 @@ def _sources(workflow: Workflow, arg: Arg) -> Iterator[tuple[str, Path]]:
             yield id, ()
 
 
-def _box(node: Node, id: str) -> Box:
+def _box(node: Node, id: str, way: tuple[str, ...]) -> Box:
     kind = _KINDS.get(type(node), node.operator.lower())
-    return Box(id, kind, node.id, _detail(node), tuple(_facts(node)), tuple(_inside(node, id)))
+    inside = tuple(_inside(node, id, (*way, node.id)))
+    name = counted_name(way, node.id)
+    return Box(id, kind, node.id, _detail(node), tuple(_facts(node)), inside, name)
 
 
-def _inside(node: Node, id: str) -> Iterator[Picture]:
+def _inside(node: Node, id: str, way: tuple[str, ...]) -> Iterator[Picture]:
     if isinstance(node, Map):
-        yield _picture(node.body, f"for each {node.item}", f"{id}.", outer=False)
+        yield _picture(node.body, f"for each {node.item}", f"{id}.", way, outer=False)
     if isinstance(node, Loop):
-        yield _picture(node.body, f"repeat {node.body.name}", f"{id}.", outer=False)
+        yield _picture(node.body, f"repeat {node.body.name}", f"{id}.", way, outer=False)
         if node.until is not None:
-            yield _picture(node.until, f"until {node.until.name}", f"{id}.until.", outer=False)
+            way, title = (*way, "until"), f"until {node.until.name}"
+            yield _picture(node.until, title, f"{id}.until.", way, outer=False)
 
 
 def _detail(node: Node) -> str:

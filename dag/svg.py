@@ -15,7 +15,9 @@ MARGIN = 20.0
 PAD = 16.0
 ROW = 46.0
 LINE_HEIGHT = 22.0
+NOTE_HEIGHT = 15.0
 TITLE_CHARS, DETAIL_CHARS, LABEL_CHARS = 30, 44, 24
+NOTE_CHARS = 60
 _COLOURS = {  # kind: accent, legible on white and on near-black
     "input": "#7d8590", "output": "#2da44e", "llm": "#6e6ade", "agent": "#a259d9",
     "tool": "#149ba1", "map": "#2f81d7", "branch": "#c98a14", "loop": "#d6568c", "live": "#6e6ade",
@@ -28,23 +30,30 @@ _STYLE = """
 .plait .detail,.plait .label{fill:#59636e;font-size:11px}
 .plait .kind{font-size:10px;font-weight:600;letter-spacing:.04em}
 .plait .edge{fill:none;stroke:#8c959f;stroke-width:1.4}.plait .tip{fill:#8c959f}
-.plait .plate{fill:#fff;opacity:.85}
+.plait .plate{fill:#fff;opacity:.85}.plait .rail{fill:#d0d7de}.plait .faint{opacity:.45}
+.plait .note{fill:#1f2328;font-size:11px;font-variant-numeric:tabular-nums}
 @media (prefers-color-scheme:dark){
 .plait .paper{fill:#0d1117}.plait .box{fill:#161b22;stroke:#3d444d}
 .plait .group{fill:#ffffff08;stroke:#656c76}
 .plait .title{fill:#f0f6fc}.plait .detail,.plait .label{fill:#9198a1}
+.plait .note{fill:#d1d7e0}.plait .rail{fill:#3d444d}
 .plait .plate{fill:#0d1117}.plait .edge{stroke:#656c76}.plait .tip{fill:#656c76}}
 """
 
 
 def svg(workflow: Workflow) -> str:
     """The workflow's DAG as an SVG document."""
-    frame = _frame(picture(workflow))
+    return drawn(picture(workflow))
+
+
+def drawn(shown: Picture) -> str:
+    """A picture as an SVG document."""
+    frame = _frame(shown)
     width, height = frame.size[0] + 2 * MARGIN, frame.size[1] + 2 * MARGIN
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plait" role="img" width="{width:.0f}" '
         f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
-        f"<title>workflow {_text(workflow.name)}</title><style>{_STYLE}</style>"
+        f"<title>workflow {_text(shown.title)}</title><style>{_STYLE}</style>"
     )
     paper = f'<rect class="paper" width="{width:.0f}" height="{height:.0f}" rx="10"/>'
     return "\n".join([head, paper, *_draw(frame, MARGIN, MARGIN), "</svg>", ""])
@@ -73,13 +82,20 @@ def _frame(shown: Picture) -> _Frame:
 
 def _size(box: Box, inside: Sequence[_Frame]) -> Size:
     title = _width(_cut(box.title, TITLE_CHARS), 14.5) + 12 + _width(box.kind, 11.5)
-    wide = max(title, _width(_cut(box.detail, DETAIL_CHARS), 11), 64.0) + 26
-    tall = ROW if box.detail else 32.0
+    notes = max((_width(_cut(note, NOTE_CHARS), 10.5) for note in box.notes), default=0.0)
+    wide = max(title, _width(_cut(box.detail, DETAIL_CHARS), 11), notes, 64.0) + 26
+    tall = _head(box)
     if inside:
         bodies = sum(max(f.size[0], _width(_cut(f.picture.title, TITLE_CHARS), 11)) for f in inside)
         wide = max(wide, bodies + PAD * (len(inside) + 1))
         tall += LINE_HEIGHT + max(f.size[1] for f in inside) + PAD
     return round(wide), round(tall)
+
+
+def _head(box: Box) -> float:
+    """Height of the part of a box that holds text."""
+    tall = ROW if box.detail else 32.0
+    return tall + NOTE_HEIGHT * len(box.notes) + (6.0 if box.share is not None else 0.0)
 
 
 # -- drawing -----------------------------------------------------------------------------------
@@ -135,10 +151,10 @@ def _box(box: Box, place: Point, frame: _Frame) -> Iterator[str]:
     (x, y), (wide, tall) = place, frame.sizes[box.id]
     colour = _COLOURS.get(box.kind, _COLOURS["input"])
     shape = "box group" if box.inside else "box"
-    base = y + (19 if box.detail else 20.5)
-    yield f'<g class="node" data-id="{_text(box.id)}"><title>{_text(box.title)}</title>'
+    faint = " faint" if box.faint else ""
+    base, bar = y + (19 if box.detail else 20.5), _head(box)
+    yield f'<g class="node{faint}" data-id="{_text(box.id)}"><title>{_text(box.title)}</title>'
     yield f'<rect class="{shape}" x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{tall}" rx="7"/>'
-    bar = 32.0 if not box.detail else ROW
     yield (
         f'<rect x="{x + 6:.1f}" y="{y + 8:.1f}" width="3.5" height="{bar - 16}" rx="1.75" '
         f'fill="{colour}"/>'
@@ -151,6 +167,7 @@ def _box(box: Box, place: Point, frame: _Frame) -> Iterator[str]:
     if box.detail:
         detail = _text(_cut(box.detail, DETAIL_CHARS))
         yield f'<text class="detail" x="{x + 16:.1f}" y="{y + 35:.1f}">{detail}</text>'
+    yield from _notes(box, x, y, wide, colour)
     left = x + PAD
     for body in frame.inside[box.id]:
         head = y + bar + 10
@@ -159,6 +176,23 @@ def _box(box: Box, place: Point, frame: _Frame) -> Iterator[str]:
         yield from _draw(body, left, head + LINE_HEIGHT - 10)
         left += max(body.size[0], _width(_cut(body.picture.title, TITLE_CHARS), 11)) + PAD
     yield "</g>"
+
+
+def _notes(box: Box, x: float, y: float, wide: float, colour: str) -> Iterator[str]:
+    """The further lines of a box, and its bar."""
+    top = y + (ROW if box.detail else 32.0) - 11 + NOTE_HEIGHT
+    for number, note in enumerate(box.notes):
+        line = top + number * NOTE_HEIGHT
+        shown = _text(_cut(note, NOTE_CHARS))
+        yield f'<text class="note" x="{x + 16:.1f}" y="{line:.1f}">{shown}</text>'
+    if box.share is not None:
+        line, long = y + _head(box) - 11, wide - 26
+        part = max(0.0, min(1.0, box.share)) * long
+        for kind, size in (('class="rail"', long), (f'fill="{colour}"', part)):
+            yield (
+                f'<rect {kind} x="{x + 16:.1f}" y="{line:.1f}" width="{size:.1f}" height="3.5" '
+                'rx="1.75"/>'
+            )
 
 
 def _at(point: Point) -> str:

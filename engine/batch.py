@@ -7,7 +7,9 @@ but its counters. `stop` lets what is under way finish, `abort` does not.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
@@ -17,15 +19,19 @@ from typing import Any, Literal, cast
 from ..dag.draw import svg
 from ..dag.errors import ConfigError
 from ..dag.nodes import Workflow
+from ..dag.picture import picture
+from ..dag.picture_json import to_json as picture_json
 from ..dag.plan import make_plan
 from .engine import Engine
 from .executor import DEFAULT_WINDOW, Executor, Options
 from .planning import check_disabled, rules_off
+from .predicted import prediction
 from .results import Id, Results, reorder
 from .rows import Rows
 from .run import Row, Stats
 from .rundir import RunDir, write_text
 from .trace import trace_json
+from .watch import INTERVAL, Watch, Watchable
 
 TICK = 0.25
 """Seconds between snapshots for the progress display; every second one also syncs to disk."""
@@ -109,6 +115,9 @@ class Batch:
         self._executor.stats.rows_total = self._todo
         self._allowed = settings.errors_allowed(len(rows))
         self._task: asyncio.Task[Any] | None = None
+        backend = engine.backend
+        self._watched = backend if isinstance(backend, Watchable) else None
+        self._watch = Watch(self._watched.counters() if self._watched else None)
 
     @property
     def stats(self) -> Stats:
@@ -143,7 +152,7 @@ class Batch:
         Raises UserError kinds for what concerns the whole run. However it ends, what is finished
         is on disk.
         """
-        ticking = asyncio.create_task(self._tick(tick))
+        ticking = asyncio.gather(self._tick(tick), self._look())
         self._task = asyncio.create_task(self._drain())  # of its own: `abort` ends it, not us
         try:
             await self._task
@@ -181,6 +190,11 @@ class Batch:
                 except OSError as error:
                     self._cannot_write(error)
 
+    async def _look(self) -> None:
+        while self._watched is not None:
+            self._watch.look(time.perf_counter(), self._watched.counters())
+            await asyncio.sleep(INTERVAL)
+
     def _cannot_write(self, error: OSError) -> None:
         self.write_error = error.strerror or str(error)
         self.stop("output")
@@ -198,8 +212,23 @@ class Batch:
         session = self.config["sessions"][-1]
         session |= {"status": self.status, "ended": now(), "stats": self.stats.as_json()}
         session["backend"] = self.engine.backend.describe()
+        if self._watched is not None:
+            self._watch.look(time.perf_counter(), self._watched.counters())
+            session["engine"] = self._watch.work()
+            session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
-        write_text(self.run.trace, trace_json(self.stats, self.workflow.name))
+        samples = self._watch.samples
+        write_text(self.run.trace, trace_json(self.stats, self.workflow, samples))
+
+    def _prediction(self, stats: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What the cost model says of the plan, beside what was measured; None without either."""
+        plan = self._executor.plan
+        if plan is None or self._watched is None:
+            return None
+        costs = self._watched.costs()
+        same = {name: alias for alias, name in [*self.settings.models.items()][::-1]}
+        engines = {alias: same[name] for alias, name in self.settings.models.items()}
+        return prediction(plan, costs, stats, self._watch.work(), engines)
 
     def discard(self) -> None:
         """Take the directory away again, unless it holds results or earlier starts."""
@@ -220,5 +249,6 @@ def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) 
     # A plan asks of its rows only their number and to go through them.
     given = cast("Collection[Mapping[str, Any] | None]", rows)
     plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
-    write_text(run.plan, plan.to_json() + "\n")
+    told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
+    write_text(run.plan, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
     write_text(run.drawing, svg(workflow))

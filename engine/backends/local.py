@@ -27,6 +27,8 @@ from .backend import Call
 
 if TYPE_CHECKING:
     from ..llm import LLM
+    from ..llm.costs import Costs
+    from ..llm.counters import Counters
     from ..llm.shelf import Shelf
 
 log = logging.getLogger("plait")
@@ -155,6 +157,22 @@ class LocalBackend:
             "loaded": {a: {"device": e.device, "dtype": e.dtype} for a, e in engines.items()},
             "loads": {alias: asdict(cost) for alias, cost in moves.items()},
         }
+
+    def counters(self) -> dict[str, Counters]:
+        """What each loaded engine has done so far, under the first of its aliases."""
+        return {alias: llm.counters() for alias, llm in self._loaded().items()}
+
+    def costs(self) -> dict[str, Costs]:
+        """What computing costs on each loaded model, by alias."""
+        shelf = self._shelf
+        return {a: llm.costs for a, llm in shelf.loaded.items()} if shelf is not None else {}
+
+    def _loaded(self) -> dict[str, LLM]:
+        """Loaded engines, each once."""
+        shelf = self._shelf
+        engines = shelf.loaded if shelf is not None else {}
+        first = {id(llm): alias for alias, llm in reversed(engines.items())}
+        return {alias: engines[alias] for alias in engines if first[id(engines[alias])] == alias}
 
     def close(self) -> None:
         with self._lock:

@@ -21,8 +21,6 @@ from plait.engine.results import (
     read_results,
     reorder,
 )
-from plait.engine.run import Span, Stats
-from plait.engine.trace import lanes, trace_json
 
 quick = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -120,35 +118,3 @@ def test_failed_rows_can_be_taken_out(tmp_path: Path) -> None:
 def test_texts_that_utf8_cannot_say_are_written_as_json_escapes() -> None:
     line = encode(Row("a", "ok", "\ud800 é"))
     assert json.loads(line)["output"] == "\ud800 é" and b"\\ud800" in line
-
-
-spans = st.lists(st.tuples(st.floats(0, 9), st.floats(0, 3)), max_size=40)
-
-
-@quick
-@given(spans)
-def test_tasks_on_one_lane_do_not_overlap(times: list[tuple[float, float]]) -> None:
-    given_spans = [Span("n", "LLMCall", i, s, s + d, True) for i, (s, d) in enumerate(times)]
-    busy: dict[int, float] = {}
-    most = 0
-    for span, lane in lanes(given_spans):
-        assert busy.get(lane, 0.0) <= span.start
-        busy[lane] = span.end
-        most = max(most, lane + 1)
-    at_once = [sum(s.start <= t.start < s.end or s is t for s in given_spans) for t in given_spans]
-    assert most == len(busy) <= max(at_once, default=0), "more lanes than tasks at once"
-
-
-def test_a_trace_names_its_tracks() -> None:
-    stats = Stats()
-    stats.spans += [
-        Span("ask", "LLMCall", "a", 0.0, 0.5, True), Span("ask", "LLMCall", "b", 0.2, 0.6, False),
-        Span("look", "ToolCall", "a", 0.5, 0.7, True),
-    ]  # fmt: skip
-    events = json.loads(trace_json(stats, "w"))["traceEvents"]
-    names = {e["args"]["name"] for e in events if e["name"] == "process_name"}
-    assert names == {"LLM calls", "Tool calls"}
-    shown = [e for e in events if e["ph"] == "X"]
-    assert [(e["pid"], e["tid"], e["ts"], e["dur"]) for e in shown] == [
-        (1, 1, 0, 500_000), (1, 2, 200_000, 400_000), (2, 1, 500_000, 200_000)
-    ]  # fmt: skip

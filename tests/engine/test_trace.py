@@ -1,0 +1,146 @@
+"""The trace file: tasks on lanes, counters over time, and a size that does not grow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import plait
+from plait.dag.nodes import Workflow
+from plait.engine.run import Span, Stats
+from plait.engine.trace import ID_CHARS, lanes, trace_json
+from plait.engine.watch import Sample, Watch
+
+quick = settings(max_examples=50, deadline=None)
+
+
+@plait.llm
+def ask(topic: str) -> str:
+    return f"About {topic}"
+
+
+@plait.llm(model="big")
+def review(text: str) -> str:
+    return f"Review {text}"
+
+
+@plait.tool(effect="pure")
+def look(text: str) -> str:
+    return text
+
+
+@plait.workflow
+def two_models(topic: str) -> list[str]:
+    return plait.map(review, [look(ask(topic))])
+
+
+def events_of(
+    stats: Stats, samples: list[Sample] | None = None, of: Workflow = two_models.workflow
+) -> list[dict[str, Any]]:
+    given = json.loads(trace_json(stats, of, samples or []))
+    assert set(given) == {"traceEvents", "displayTimeUnit", "otherData"}
+    events: list[dict[str, Any]] = given["traceEvents"]
+    return events
+
+
+@quick
+@given(st.lists(st.tuples(st.floats(0, 9), st.floats(0, 3)), max_size=40))
+def test_tasks_on_one_lane_do_not_overlap(times: list[tuple[float, float]]) -> None:
+    spans = [Span("n", "LLMCall", i, s, s + d, True) for i, (s, d) in enumerate(times)]
+    busy: dict[int, float] = {}
+    most = 0
+    for span, lane in lanes(spans):
+        assert busy.get(lane, 0.0) <= span.start
+        busy[lane] = span.end
+        most = max(most, lane + 1)
+    at_once = [sum(s.start <= t.start < s.end or s is t for s in spans) for t in spans]
+    assert most == len(busy) <= max(at_once, default=0), "more lanes than tasks at once"
+
+
+def test_every_model_is_a_process_with_its_requests_and_counters_and_tools_are_another() -> None:
+    stats = Stats()
+    stats.spans += [
+        Span("ask", "LLMCall", "a", 0.0, 0.5, True), Span("ask", "LLMCall", "b", 0.2, 0.6, False),
+        Span("look", "ToolCall", "a", 0.5, 0.7, True),
+        Span("map_review/review", "LLMCall", "a", 0.7, 0.8, True),
+    ]  # fmt: skip
+    now = stats.started
+    samples = [
+        Sample(now - 1, "big", 9, 9, 9, 9, 9), Sample(now + 0.25, "default", 2, 1, 5, 4, 3),
+    ]  # fmt: skip
+    events = events_of(stats, samples)
+    pids = {e["args"]["name"]: e["pid"] for e in events if e["name"] == "process_name"}
+    assert list(pids) == ["model default", "model big", "tools"]
+    spans = [(e["pid"], e["tid"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"]
+    assert spans == [
+        (1, 1, 0, 500_000), (1, 2, 200_000, 400_000), (2, 1, 700_000, 100_000),
+        (3, 1, 500_000, 200_000),
+    ]  # fmt: skip
+    threads = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
+    assert threads == {(pid, tid) for pid, tid, _, _ in spans}, "every lane has its name"
+    counted = {e["name"]: e for e in events if e["ph"] == "C"}
+    assert {e["pid"] for e in counted.values()} == {1}, "what was before the run is left out"
+    assert counted["KV pages"]["args"] == {"held": 5, "cached": 4, "free": 3}
+    assert counted["requests"]["args"] == {"running": 2, "waiting": 1}
+    assert round(counted["requests"]["ts"] / 1e6, 6) == 0.25
+
+
+def test_a_long_id_is_cut_and_an_unknown_node_belongs_to_the_first_model() -> None:
+    stats = Stats()
+    stats.spans.append(Span("of a live program", "LLMCall", "x" * 10_000_000, 0, 1, True))
+    text = trace_json(stats, two_models.workflow)
+    assert len(text) < 2_000 and "x" * ID_CHARS in text
+    assert "model default" in text
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counters of an engine, as far as a watch reads them."""
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    model_seconds: float = 0.0
+    computed_tokens: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    evicted_tokens: int = 0
+    preemptions: int = 0
+    running: int = 0
+    waiting: int = 0
+    free_pages: int = 0
+    cached_pages: int = 0
+    held_pages: int = 0
+
+
+@quick
+@given(st.integers(0, 3_000), st.integers(1, 3), st.floats(0.01, 0.5))
+def test_however_long_a_run_takes_its_samples_are_few_and_spread_over_all_of_it(
+    looks: int, models: int, apart: float
+) -> None:
+    watch = Watch(interval=0.1, most=60)
+    for i in range(looks):
+        watch.look(i * apart, {f"m{k}": Counted(running=i) for k in range(models)})
+    assert len(watch.samples) <= 60
+    for k in range(models):
+        times = [s.at for s in watch.samples if s.model == f"m{k}"]
+        assert times == sorted(set(times))
+        gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        assert all(gap >= 0.09 - 1e-9 for gap in gaps)
+        if looks:
+            assert times[0] == 0.0
+            assert (looks - 1) * apart - times[-1] <= 2 * watch.interval + apart
+
+
+def test_work_is_counted_from_the_start_of_the_run_and_over_reloads() -> None:
+    old, other = Counted(steps=10, step_seconds=1.0), Counted(steps=5, step_seconds=0.5)
+    watch = Watch({"a": old})
+    watch.look(0.0, {"a": old})
+    watch.look(0.01, {"a": replace(old, steps=14, step_seconds=1.5), "b": other})
+    watch.look(0.02, {"a": replace(old, steps=3, step_seconds=0.25)})  # loaded anew
+    work = watch.work()
+    assert (work["a"]["steps"], work["a"]["step_seconds"]) == (7, 0.75)
+    assert (work["b"]["steps"], work["b"]["step_seconds"]) == (5, 0.5)
