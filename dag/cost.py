@@ -130,8 +130,7 @@ def _loads(plan: Plan, profile: Profile) -> tuple[str, ...]:
     """The models to load, in order; those that take turns more than once."""
     if profile.together:
         return tuple(model for model in plan.models if model not in profile.loaded)
-    there = next(iter(profile.loaded), None)
-    return max((phases(part.workflow, there) for part in plan.parts), key=len, default=())
+    return phases(*(part.workflow for part in plan.parts), resident=sorted(profile.loaded)[:1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def test_the_rule_of_thumb_is_close(monkeypatch: Any) -> None:
 def test_what_is_there_need_not_be_loaded() -> None:
     graph = two_models.workflow
     assert phases(graph) == ("small", "big", "small", "big")
-    assert phases(graph, resident="small") == ("big", "small", "big")
+    assert phases(graph, resident=["small"]) == ("big", "small", "big")
 
 
 def test_bodies_ask_for_their_models_in_turn() -> None:
