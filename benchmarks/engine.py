@@ -232,7 +232,7 @@ def _step_lines(steps: dict[str, Any]) -> list[str]:
 def _cpu() -> str:
     import torch
 
-    from plait.engine.llm.calibrate import device_name
+    from plait.engine.llm.peaks import device_name
 
     return device_name(torch.device("cpu"))
 

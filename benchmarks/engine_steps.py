@@ -77,7 +77,7 @@ def measure_steps(model: Path) -> dict[str, Any]:
     """Peaks of the machine, and the engine's steps beside them."""
     import torch
 
-    from plait.engine.llm.calibrate import matmul_peak, memory_peak
+    from plait.engine.llm.peaks import matmul_peak, memory_peak
 
     cpu = torch.device("cpu")
     steps = Steps(model)

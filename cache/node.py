@@ -31,6 +31,9 @@ class Node:
     """Pin number -> deadline."""
     unwanted: bool = False
     """Somebody who knows said that nobody will ask for it; so until somebody does."""
+    to_host: bool | None = None
+    """What is to become of it when it has to go, decided when the request that will come back for
+    it gave way; None: the host tier decides. Until somebody uses it again."""
     on_host: bool = False
     """Its pages are of the host tier; so are those of all nodes below it."""
     on_device: int = 0

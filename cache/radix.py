@@ -24,6 +24,7 @@ from itertools import count
 from .host import HostTier
 from .node import Eviction, Match, Node
 from .pages import PageAllocator
+from .pins import Pins
 from .value import Value, ValueFunction, least_recently_used
 
 NEAR_LIMIT = 64
@@ -48,15 +49,13 @@ class RadixTree:
         """Pages in nodes that nobody holds."""
         self.held_pages = 0
         """Pages in nodes on the path of a hold."""
+        self.pins = Pins()
         self.version = 0
         """Grows when a node is split: paths remembered from before are stale."""
         self._roots: dict[str, Node] = {}
         self._ids = count()
-        self._pin_ids = count()
-        self._pinned: dict[int, Node] = {}
         self._node_count = 0
         self._heap: list[tuple[Value, int, Node]] = []
-        self._expiries: list[tuple[float, int]] = []
 
     # ---- looking up ------------------------------------------------------------------------
 
@@ -130,6 +129,15 @@ class RadixTree:
                 self._offer(below, now)
             below = below.parent
 
+    def held_alone(self, node: Node) -> list[Node]:
+        """The end of a held path that nobody else holds, lowest first: it would become cached."""
+        alone: list[Node] = []
+        below: Node | None = node
+        while below is not None and below.parent is not None and below.holds == 1:
+            alone.append(below)
+            below = below.parent
+        return alone
+
     def _own_path(self, tokens: Sequence[int], salt: str) -> list[Node]:
         """The nodes that hold these tokens and no others; the last one may end inside a page."""
         found = self.match(tokens, salt)
@@ -200,37 +208,31 @@ class RadixTree:
     def pin(self, tokens: Sequence[int], until: float, now: float, salt: str = "") -> int | None:
         """Ask that the cached prefix of these tokens stays until a deadline. Soft.
 
-        None when nothing of it is cached.
+        None when the deadline has passed, or nothing of it is cached.
         """
         found = self.match(tokens, salt)
-        if found.length == 0 or found.node.parent is None:
+        if until <= now or found.length == 0 or found.node.parent is None:
             return None
         node = found.node
         if found.inside < len(node.tokens) and found.inside:
             node = self._split(node, found.inside)
-        number = next(self._pin_ids)
-        node.pins[number] = until
-        self._pinned[number] = node
-        heapq.heappush(self._expiries, (until, number))
+        number = self.pins.add(node, until)
         self._offer(node, now)
         return number
 
     def unpin(self, number: int, now: float) -> bool:
         """Drop a pin; False when it had run out, or its pages had to go."""
-        node = self._pinned.pop(number, None)
-        if node is None:
-            return False
-        del node.pins[number]
-        self._offer(node, now)
-        return True
+        node = self.pins.drop(number)
+        if node is not None:
+            self._offer(node, now)
+        return node is not None
 
     def expire(self, now: float) -> int:
         """Drop the pins whose deadline has passed; how many there were."""
-        dropped = 0
-        while self._expiries and self._expiries[0][0] <= now:
-            _, number = heapq.heappop(self._expiries)
-            dropped += self.unpin(number, now)
-        return dropped
+        nodes = self.pins.take_expired(now)
+        for node in nodes:
+            self._offer(node, now)
+        return len(nodes)
 
     # ---- shrinking -------------------------------------------------------------------------
 
@@ -353,6 +355,7 @@ class RadixTree:
         parent = node.parent
         upper = Node(next(self._ids), parent, node.tokens[:at], node.pages[: at // size])
         upper.last_used, upper.hits, upper.holds = node.last_used, node.hits, node.holds
+        upper.to_host = node.to_host
         parent.children[node.tokens[:size]] = upper
         upper.on_host, upper.on_device = node.on_host, 0 if node.on_host else 1
         node.tokens, node.pages, node.parent = node.tokens[at:], node.pages[at // size :], upper
@@ -373,6 +376,7 @@ class RadixTree:
             below.holds += 1
             below.hits += 1
             below.unwanted = False
+            below.to_host = None
             below.last_used = now
             below = below.parent
 
@@ -397,11 +401,7 @@ class RadixTree:
         tokens = len(node.tokens) - keep * self.page_size
         event = Eviction(tokens, count, self.value(node, now), now - node.last_used, pinned)
         self.cached_pages -= count
-        if (
-            self.host is not None
-            and self.host.worth(node, now)
-            and self._make_host_room(count, now)
-        ):
+        if self._goes_to_host(node, now) and self._make_host_room(count, now):
             return self._offload(node, keep, event, now)
         self._drop_below(node)
         if keep:
@@ -412,6 +412,11 @@ class RadixTree:
             self._remove(node, now)
         return event
 
+    def _goes_to_host(self, node: Node, now: float) -> bool:
+        if self.host is None:
+            return False
+        return node.to_host if node.to_host is not None else self.host.worth(node, now)
+
     def _offload(self, node: Node, keep: int, event: Eviction, now: float) -> Eviction:
         """Move a leaf's last pages to the host tier."""
         assert self.host is not None
@@ -419,6 +424,7 @@ class RadixTree:
         pages = node.pages
         node.move(self.host.offload(node, now), on_host=True)
         self.allocator.give(pages)
+        self.pins.shorten(node, upper)
         if upper is not None:
             self._offer(upper, now)
         return replace(event, offloaded=True)
@@ -449,9 +455,7 @@ class RadixTree:
         del parent.children[node.tokens[: self.page_size]]
         parent.on_device -= not node.on_host
         self._node_count -= 1
-        for number in node.pins:
-            del self._pinned[number]
-        node.pins.clear()
+        self.pins.shorten(node, parent)
         node.pages, node.parent = [], None
         if not node.on_host:
             self._offer(parent, now)

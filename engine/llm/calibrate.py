@@ -2,95 +2,110 @@
 
 Prefill time is fitted over tokens and context, decode time over requests and KV tokens read, both
 by least squares over the engine's own steps. The peaks are the fastest product and the fastest
-read that torch does here, whichever way: they are what utilisation is measured against.
+read that torch does here, whichever way: they are what utilisation is measured against, and what
+steps that would take too long to time are reckoned by.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import os
-import platform
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from ...cache.pages import PageAllocator
-from ...cache.radix import RadixTree
+from ...dag.errors import first_line
 from ...dag.sampling import Sampling
+from . import cost_file
 from .attention.plan import lay_out
 from .costs import Costs
-from .dense import Dense
 from .forward import Runner
 from .model import LoadedModel
-from .pool import Pool, bytes_per_token
+from .peaks import device_name, matmul_peak, memory_peak, product_size, time_of
+from .pool import Pool
 from .request import Chunk, Request
-from .scheduler import Limits, Scheduler
+from .work import Work
 
-PREFILLS = ((64, 0), (256, 0), (512, 0), (256, 512), (64, 1024))
-"""(tokens, context) of the prefill steps timed."""
-DECODES = ((1, 64), (1, 1024), (8, 64), (8, 512), (32, 64), (32, 512))
-"""(requests, context of each) of the decode steps timed."""
-PAGE_SIZE = 16
+log = logging.getLogger("plait")
+SECONDS = 2.0
+"""About how long timing the steps of a model may take."""
+COPY_BYTES = 8 << 20
+"""How much KV is copied to learn the speed of the host tier."""
+
+Point = tuple[int, int, int]
+"""A step: (requests, tokens each computes, tokens cached before them)."""
+PREFILLS: tuple[Point, ...] = ((1, 64, 0), (1, 64, 1024), (1, 256, 0), (1, 256, 512), (1, 512, 0))
+DECODES: tuple[Point, ...] = (
+    (1, 1, 64), (1, 1, 1024), (8, 1, 64), (8, 1, 512), (32, 1, 64), (32, 1, 512),
+)  # fmt: skip
 
 
-def cache_file(loaded: LoadedModel) -> Path:
-    """Where the costs of this model on this device and version are kept."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    marks = (
-        loaded.name,
-        loaded.body_parameters,
-        loaded.head_parameters,
-        len(loaded.layers),
-        str(loaded.dtype),
-        device_name(loaded.device),
-        torch.__version__,
-        torch.get_num_threads(),
-        "1",
+def conditions(loaded: LoadedModel) -> cost_file.Conditions:
+    """What the costs of a model on this device depend on."""
+    return cost_file.Conditions(
+        model=loaded.name,
+        content=cost_file.content_of(loaded.name),
+        device=device_name(loaded.device),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        plait=_version(),
     )
-    name = hashlib.sha256(repr(marks).encode()).hexdigest()[:24]
-    return base / "plait" / "calibration" / f"{name}.json"
 
 
-def device_name(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def find(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, ask: bool) -> Costs:
+    """Costs on disk, else measured if that is asked for, else the defaults.
+
+    To be called on the thread that computes: torch's number of threads, by which costs are kept,
+    is a thread's own.
+    """
+    found = cost_file.read(conditions(loaded))
+    if found is None and ask:
+        try:
+            found = measure_and_keep(loaded, runner, free, work)
+        except Exception as error:  # a model that runs is worth more than its costs
+            log.warning("costs could not be measured: %s", first_line(error))
+    if found is not None:
+        return replace(found, load=loaded.seconds)
+    return Costs(kv_bytes=runner.pool.bytes_per_token, load=loaded.seconds)
 
 
-def read_costs(loaded: LoadedModel) -> Costs | None:
-    """Costs measured before, if they were."""
-    try:
-        return Costs(**json.loads(cache_file(loaded).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+def measure_and_keep(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work) -> Costs:
+    costs = measure(loaded, runner, free, work)
+    cost_file.write(conditions(loaded), costs)
+    return costs
 
 
-def measure(loaded: LoadedModel, save: bool = True) -> Costs:
-    """Time steps of the model and fit them. Uses a small pool of its own."""
-    costs = Costs(kv_bytes=bytes_per_token(loaded.layers, loaded.dtype))
-    steps = _Steps(loaded)
+def wanted(calibrate: bool | None) -> bool:
+    """Whether a model without known costs is to be measured: as said, else by the environment."""
+    if calibrate is not None:
+        return calibrate
+    return os.environ.get("PLAIT_CALIBRATE", "").lower() not in ("0", "no", "off", "false")
+
+
+def measure(
+    loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, budget: float = SECONDS
+) -> Costs:
+    """Time steps of the model in free pages of its own pool, and fit them.
+
+    Steps that would not fit, into the pages or into `budget` seconds, are reckoned from the peaks
+    and from how far the steps before them were from those.
+    """
+    place = loaded.device
+    matmul, memory = matmul_peak(place, loaded.dtype, product_size(place)), memory_peak(place)
+    steps = _Steps(loaded, runner, free, work, (matmul, memory), budget)
     longest = loaded.max_context - 2
-    prefills = [(t, c) for t, c in PREFILLS if t + c <= longest]
-    decodes = [(n, c) for n, c in DECODES if c <= longest]
-    prefill = _fit(
-        [[1.0, t, t * (c + t / 2)] for t, c in prefills],
-        [steps.seconds(1, t, c) for t, c in prefills],
-    )
-    decode = _fit(
-        [[1.0, n, n * c] for n, c in decodes], [steps.seconds(n, 1, c) for n, c in decodes]
-    )
-    offload, restore = steps.copy_rates()
-    costs = replace(
-        costs,
+    decodes = [p for p in DECODES if p[1] + p[2] <= longest]
+    prefills = [p for p in PREFILLS if p[1] + p[2] <= longest]
+    decode = _fit([[1.0, n, n * c] for n, _, c in decodes], steps.take(decodes))
+    prefill = _fit([[1.0, t, t * (c + t / 2)] for _, t, c in prefills], steps.take(prefills))
+    offload, restore = copy_rates(runner.pool)
+    return Costs(
         step=decode[0],
         token=prefill[1],
         token_context=prefill[2],
@@ -98,15 +113,11 @@ def measure(loaded: LoadedModel, save: bool = True) -> Costs:
         kv_token=decode[2],
         offload=offload,
         restore=restore,
-        matmul_peak=matmul_peak(loaded.device, loaded.dtype),
-        memory_peak=memory_peak(loaded.device),
+        kv_bytes=runner.pool.bytes_per_token,
         load=loaded.seconds,
+        matmul_peak=matmul,
+        memory_peak=memory,
     )
-    if save:
-        file = cache_file(loaded)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(costs), indent=1))
-    return costs
 
 
 def describe(costs: Costs) -> list[str]:
@@ -122,79 +133,92 @@ def describe(costs: Costs) -> list[str]:
     ]
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
-    """FLOP/s of the fastest large product: torch's own, or by packed weights."""
-    a = torch.randn(size, size, device=device).to(dtype)
-    layer = Dense(a, None)
-    with torch.inference_mode():
-        best = min(_time(lambda: a @ a, device), _time(lambda: layer(a), device))
-    return 2.0 * size**3 / best
-
-
-def memory_peak(device: torch.device, size: int = 1 << 28) -> float:
-    """Bytes per second of reading memory larger than any cache."""
-    data = torch.ones(size // 4, device=device)
-    return size / _time(lambda: data.sum(), device)
+def copy_rates(pool: Pool) -> tuple[float, float]:
+    """Bytes per second to the host tier and back, in a small pool of the same shape."""
+    size = pool.page_size * pool.bytes_per_token
+    pages = list(range(max(1, min(64, COPY_BYTES // size))))
+    small = Pool(
+        pool.layers, len(pages), pool.page_size, pool.device, pool.dtype, host_pages=len(pages)
+    )
+    out = time_of(lambda: small.offload(pages, pages), pool.device)
+    back = time_of(lambda: small.restore(pages, pages), pool.device)
+    return len(pages) * size / out, len(pages) * size / back
 
 
 class _Steps:
-    """Synthetic steps through the engine's own plan and forward."""
+    """Synthetic steps through the engine's own plan and forward, in pages that are free."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        tokens = 32 * 640 + 2048
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        runner: Runner,
+        free: PageAllocator,
+        work: Work,
+        peaks: tuple[float, float],
+        budget: float,
+    ) -> None:
         self._loaded = loaded
-        self._pool = Pool(
-            loaded.layers,
-            tokens // PAGE_SIZE,
-            PAGE_SIZE,
-            loaded.device,
-            loaded.dtype,
-            host_pages=64,
-        )
-        self._runner = Runner(loaded.forward, self._pool)
+        self._runner = runner
+        self._free = free
+        self._work = work
+        self._peaks = peaks
+        self._end = time.perf_counter() + budget
 
-    def seconds(self, rows: int, count: int, context: int) -> float:
-        """One step of `rows` requests that each compute `count` tokens behind `context` others."""
-        tree = RadixTree(PageAllocator(self._pool.pages), PAGE_SIZE)
-        scheduler = Scheduler(tree, Limits(1 << 30, rows, prefix_cache=False), self._pool)
-        vocab = self._loaded.vocab_size
+    def take(self, points: Sequence[Point]) -> list[float]:
+        """Seconds of each step, the small ones first: timed where that is possible."""
+        times: list[float] = []
+        ratio = 2.0
+        for point in points:
+            least = self._least(point)
+            guess = ratio * least
+            left = self._end - time.perf_counter()
+            if 2 * guess < left and self._pages(point) <= self._free.free:
+                guess = self._seconds(point, left)
+                ratio = guess / least
+            times.append(guess)
+        return times
+
+    def _least(self, point: Point) -> float:
+        """Seconds of a step at the measured peaks."""
+        rows, count, context = point
+        flops = self._work.flops_of([(context, count)] * rows, rows)
+        data = self._work.bytes_of(rows * (context + count))
+        return max(flops / self._peaks[0], data / self._peaks[1])
+
+    def _pages(self, point: Point) -> int:
+        rows, count, context = point
+        return rows * -(-(context + count) // self._runner.pool.page_size)
+
+    def _seconds(self, point: Point, limit: float) -> float:
+        with self._requests(point) as requests:
+            _, count, context = point
+            chunks = [Chunk(request, context, count) for request in requests]
+            layout = lay_out(chunks, 0, self._runner.pool.page_size)
+            return time_of(lambda: self._runner.run(layout), self._loaded.device, limit)
+
+    @contextmanager
+    def _requests(self, point: Point) -> Iterator[list[Request]]:
+        """Requests that have all they need to compute the step."""
+        rows, count, context = point
+        length, vocab = context + count, self._loaded.vocab_size
+        requests: list[Request] = []
         for number in range(rows):
-            tokens = tuple((number * 7 + i) % vocab for i in range(context + count))
-            length = len(tokens) + 1
-            scheduler.add(
-                Request(number, tokens, Sampling(), 0, 0.0, limit=length, expected=length)
-            )
-        scheduler.schedule(0.0)
-        chunks = [Chunk(r, context, count) for r in scheduler.running]
-        layout = lay_out(chunks, tree.version, PAGE_SIZE)
-        return _time(lambda: self._runner.run(layout), self._loaded.device)
-
-    def copy_rates(self) -> tuple[float, float]:
-        """Bytes per second to the host tier and back."""
-        pages = list(range(64))
-        size = 64 * PAGE_SIZE * self._pool.bytes_per_token
-        device = self._loaded.device
-        out = _time(lambda: self._pool.offload(pages, pages), device)
-        back = _time(lambda: self._pool.restore(pages, pages), device)
-        return size / out, size / back
+            tokens = tuple((number * 7 + i) % vocab for i in range(length))
+            request = Request(number, tokens, Sampling(), 0, 0.0, computed=context)
+            request.pages = self._free.take(self._pages((1, count, context)))
+            requests.append(request)
+        try:
+            yield requests
+        finally:
+            for request in requests:
+                self._free.give(request.pages)
 
 
-def _time(action: Callable[[], object], device: torch.device, times: int = 3) -> float:
-    """Median seconds of an action that has run once before."""
-    action()
-    seconds = []
-    for _ in range(times):
-        _wait(device)
-        began = time.perf_counter()
-        action()
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _version() -> str:
+    try:
+        return version("plait")
+    except PackageNotFoundError:
+        return ""
 
 
 def _fit(rows: list[list[float]], seconds: list[float]) -> list[float]:
@@ -212,10 +236,3 @@ def _fit(rows: list[list[float]], seconds: list[float]) -> list[float]:
             break
         kept.pop(found.index(min(found)))
     return [found[kept.index(k)] if k in kept else 0.0 for k in range(len(rows[0]))]
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

@@ -70,3 +70,19 @@ class Encoder:
         except Exception as error:  # a template raises whatever it likes
             raise PromptError(f"the chat template failed: {first_line(error)}") from error
         return self._text(text, special=False)
+
+
+def check_prompt(prompt: Sequence[int], vocab_size: int, max_context: int, room: int) -> None:
+    """PromptError unless these tokens can be served with `room` tokens of KV memory."""
+    if not prompt:
+        raise PromptError("the prompt is empty")
+    if len(prompt) >= max_context:
+        raise PromptError(
+            f"the prompt has {len(prompt)} tokens, and the model's context of "
+            f"{max_context} leaves no room for an answer"
+        )
+    if min(prompt) < 0 or max(prompt) >= vocab_size:
+        bad = next(t for t in prompt if not 0 <= t < vocab_size)
+        raise PromptError(f"token id {bad} is outside the vocabulary of {vocab_size}")
+    if len(prompt) + 1 > room:
+        raise PromptError(f"the prompt has {len(prompt)} tokens, and the KV memory holds {room}")

@@ -6,6 +6,31 @@ Plain numbers: the scheduler, the planner and the simulator use the same object.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """Where a request's KV goes when it must give way: whatever is cheaper until it is back."""
+
+    tokens: int
+    """Tokens whose KV nobody else uses."""
+    move: float
+    """Seconds to the host and back; infinite where the host tier could not hold it."""
+    compute: float
+    """Seconds to compute it again."""
+
+    @property
+    def to_host(self) -> bool:
+        return self.move < self.compute
+
+    def __str__(self) -> str:
+        move = f"{self.move * 1e3:.2f} ms" if self.move < inf else "not possible"
+        chosen = "goes to the host" if self.to_host else "is computed again"
+        return (
+            f"what it loses of {self.tokens} tokens {chosen} (to the host and back {move}, "
+            f"computing {self.compute * 1e3:.2f} ms)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,14 @@ class Costs:
 
     def offload_seconds(self, tokens: int) -> float:
         return tokens * self.kv_bytes / self.offload
+
+    def way_out(self, tokens: int, context: int, host: bool) -> WayOut:
+        """What becomes of `tokens` behind `context` others when their request gives way.
+
+        `host`: whether there is a host tier that could hold them.
+        """
+        move = self.offload_seconds(tokens) + self.restore_seconds(tokens) if host else inf
+        return WayOut(tokens, move, self.prefill_seconds(tokens, context) - self.step)
 
     def restore_pays(self, tokens: int, context: int) -> bool:
         """Whether bringing KV back is cheaper than computing it behind `context` tokens."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+NOW = ("running", "waiting", "pins", "free_pages", "cached_pages", "held_pages", "total_pages")
+"""Counters that say how things are; all others only grow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """A snapshot. All numbers but the last group only grow."""
+@dataclass(slots=True)
+class Tally:
+    """What the step loop counts."""
 
     requests: int = 0
     finished: int = 0
@@ -30,14 +37,32 @@ class Counters:
     flops: float = 0.0
     bytes_read: float = 0.0
     """Weights and distinct KV."""
-    evicted_tokens: int = 0
-    preemptions: int = 0
     model_seconds: float = 0.0
     """Time in forwards."""
     step_seconds: float = 0.0
     """Time in steps, forwards included."""
+
+
+@dataclass(slots=True)
+class Counters(Tally):
+    """A snapshot: what was counted, what the scheduler and the tree did, and how things are."""
+
+    preemptions: int = 0
+    preempted_to_host: int = 0
+    """Preemptions where moving KV to the host and back is cheaper than computing it again."""
+    evicted_tokens: int = 0
+    offloaded_pages: int = 0
+    """Pages that went to the host tier."""
+    restored_pages: int = 0
+    """Pages that came back from it."""
+    pins_made: int = 0
+    pins_expired: int = 0
+    """Pins whose deadline passed."""
+    pins_broken: int = 0
+    """Pins that memory pressure ended."""
     running: int = 0
     waiting: int = 0
+    pins: int = 0
     free_pages: int = 0
     cached_pages: int = 0
     held_pages: int = 0
@@ -49,35 +74,34 @@ class Counters:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
     def __sub__(self, earlier: Counters) -> Counters:
-        """What happened since an earlier snapshot; the last group stays as it is now."""
-        kept = {"running", "waiting", "free_pages", "cached_pages", "held_pages", "total_pages"}
-        values = {
-            f.name: getattr(self, f.name) - (0 if f.name in kept else getattr(earlier, f.name))
-            for f in fields(self)
-        }
-        return Counters(**values)
+        """What happened since an earlier snapshot; how things are stays as it is now."""
+        return Counters(
+            **{
+                f.name: getattr(self, f.name) - (0 if f.name in NOW else getattr(earlier, f.name))
+                for f in fields(self)
+            }
+        )
 
 
-@dataclass(slots=True)
-class Tally:
-    """The counters while they count: what the step loop adds to."""
-
-    requests: int = 0
-    finished: int = 0
-    failed: int = 0
-    aborted: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    computed_tokens: int = 0
-    prefill_tokens: int = 0
-    generated_tokens: int = 0
-    steps: int = 0
-    distinct_read: int = 0
-    total_read: int = 0
-    flops: float = 0.0
-    bytes_read: float = 0.0
-    model_seconds: float = 0.0
-    step_seconds: float = 0.0
-
-    def values(self) -> dict[str, float]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+def snapshot(tally: Tally, scheduler: Scheduler) -> Counters:
+    """The counters now."""
+    tree = scheduler.tree
+    pages, host = tree.allocator, tree.host
+    return Counters(
+        **asdict(tally),
+        preemptions=scheduler.preemptions,
+        preempted_to_host=scheduler.preempted_to_host,
+        evicted_tokens=scheduler.evicted_tokens,
+        offloaded_pages=host.offloaded_pages if host else 0,
+        restored_pages=host.restored_pages if host else 0,
+        pins_made=tree.pins.made,
+        pins_expired=tree.pins.expired,
+        pins_broken=tree.pins.broken,
+        running=len(scheduler.running),
+        waiting=scheduler.waiting,
+        pins=len(tree.pins),
+        free_pages=pages.free,
+        cached_pages=tree.cached_pages,
+        held_pages=pages.total - pages.free - tree.cached_pages,
+        total_pages=pages.total,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +13,17 @@ from ...cache.host import HostTier
 from ...cache.node import Node
 from ...cache.pages import PageAllocator
 from ...cache.radix import RadixTree
-from ...dag.errors import EngineError, PromptError
+from ...dag.errors import EngineError
 from ...dag.sampling import Sampling
-from ..generation import Generation, Usage
-from .calibrate import measure, read_costs
-from .chat import Encoder, Prompt
+from ..generation import Generation
+from .calibrate import find, measure_and_keep, wanted
+from .chat import Encoder, Prompt, check_prompt
 from .costs import Costs
-from .counters import Counters
+from .counters import Counters, snapshot
+from .delivery import GenerateCall, OnToken, OpenCalls
 from .forward import Runner
 from .grammar import Grammars
-from .loop import Outcome, StepLoop
+from .loop import StepLoop
 from .memory import parse_bytes, pool_pages
 from .model import LoadedModel, choose_device, load, quiet
 from .pool import Pool, bytes_per_token
@@ -34,25 +34,13 @@ from .stops import TextStream
 from .thread import StepThread
 from .work import Work
 
-OnToken = Callable[[int, int, str], None]
-"""(which of the n generations, token id, text that can be shown now), on the caller's loop."""
-
-
-class _Call:
-    """One `generate` call: its requests, and whom to tell."""
-
-    def __init__(
-        self, future: asyncio.Future[list[Generation]], requests: list[Request], on_token: Any
-    ) -> None:
-        self.future = future
-        self.loop = future.get_loop()
-        self.requests = requests
-        self.on_token: OnToken | None = on_token
-        self.generations: dict[int, Generation] = {}
-
 
 class LLM:
-    """One model, ready to generate. Thread-safe; `close` when done."""
+    """One model, ready to generate. Thread-safe; `close` when done.
+
+    calibrate: measure costs when none are on disk for this model, device and version (seconds,
+    once); None: unless $PLAIT_CALIBRATE is 0. clock: what deadlines of pins are told in.
+    """
 
     def __init__(
         self,
@@ -66,6 +54,7 @@ class LLM:
         max_running: int = 256,
         page_size: int = 16,
         prefix_cache: bool = True,
+        calibrate: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         quiet()
@@ -93,25 +82,25 @@ class LLM:
         pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
         self._loaded: LoadedModel | None = loaded
         self.memory_bytes = loaded.weight_bytes + (pages + host_pages) * page_bytes
-        # On the thread that computes: the number of torch's threads, by which costs are kept, is
-        # a thread's own.
-        known = self._thread.call(lambda: read_costs(loaded))
-        self.costs = known or Costs(kv_bytes=pool.bytes_per_token, load=loaded.seconds)
         host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
         self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
         self._runner = Runner(loaded.forward, pool)
+        self._work = Work.of(loaded, pool.bytes_per_token)
+        costs = self._thread.call(
+            lambda: find(loaded, self._runner, self._tree.allocator, self._work, wanted(calibrate))
+        )
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
+        self._calls = OpenCalls()
         self._loop = StepLoop(
-            Scheduler(self._tree, limits, pool, self),
+            Scheduler(self._tree, limits, pool, costs),
             self._runner,
             self._encoder,
             loaded.end_tokens,
-            work_of(loaded, pool),
+            self._work,
             clock,
-            self._show,
+            self._calls.show,
         )
         self._numbers = itertools.count()
-        self._calls: dict[int, _Call] = {}
         self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
@@ -147,7 +136,8 @@ class LLM:
         the caller expects, for admission; max_tokens unless told.
         """
         prompt = tuple(token_ids)
-        self._check(prompt)
+        room = self._tree.allocator.total * self._tree.page_size
+        check_prompt(prompt, self.vocab_size, self.max_context, room)
         base = sampling.seed if sampling.seed is not None else seed or 0
         expected = min(expected_tokens or sampling.max_tokens, sampling.max_tokens)
         requests = [
@@ -157,6 +147,7 @@ class LLM:
                 sampling=sampling,
                 seed=seed_of(base, index),
                 arrival=self._clock(),
+                index=index,
                 priority=priority,
                 salt=salt,
                 limit=min(len(prompt) + sampling.max_tokens, self.max_context),
@@ -167,8 +158,8 @@ class LLM:
             for index in range(sampling.n)
         ]
         future: asyncio.Future[list[Generation]] = asyncio.get_running_loop().create_future()
-        call = _Call(future, requests, on_token)
-        self._thread.post(lambda: self._submit(call), lambda: _close_call(call))
+        call = GenerateCall(future, requests, on_token)
+        self._thread.post(lambda: self._submit(call), call.close)
         try:
             return await future
         except asyncio.CancelledError:
@@ -183,48 +174,59 @@ class LLM:
     def _forget(self, token_ids: Sequence[int], keep: int, salt: str) -> None:
         self._tree.let_go(token_ids, keep, self._clock(), salt)
 
-    def calibrate(self) -> Costs:
-        """Measure costs on this device, a few seconds, and keep them on disk. Blocks.
+    # ---- pins ------------------------------------------------------------------------------
 
-        Costs measured before are read when the engine is built; nothing is measured unasked.
+    async def pin(self, token_ids: Sequence[int], until: float, salt: str = "") -> int | None:
+        """Ask that the cached prefix of these tokens stays until `until`, told in the clock's
+        seconds; the pin's number.
+
+        Soft: eviction takes all else first, and pressure can break it. None when the deadline has
+        passed, or nothing of it is cached.
         """
+        return await self._thread.ask(lambda: self._tree.pin(token_ids, until, self._clock(), salt))
+
+    async def unpin(self, pin: int) -> bool:
+        """Drop a pin; False when it had ended before."""
+        return await self._thread.ask(lambda: self._tree.unpin(pin, self._clock()))
+
+    # ---- costs -----------------------------------------------------------------------------
+
+    @property
+    def costs(self) -> Costs:
+        """What computing and moving KV takes, measured unless that was declined."""
+        return self._loop.scheduler.costs
+
+    @costs.setter
+    def costs(self, costs: Costs) -> None:
+        self._loop.scheduler.costs = costs
+
+    def calibrate(self) -> Costs:
+        """Measure costs on this device anew, some seconds, and keep them on disk. Blocks."""
 
         def run() -> Costs:
             if self._loaded is None:
                 raise EngineError("the engine was closed")
-            return measure(self._loaded)
+            free = self._tree.allocator
+            return measure_and_keep(self._loaded, self._runner, free, self._work)
 
         self.costs = self._thread.call(run)
         return self.costs
 
+    # ---- seeing ----------------------------------------------------------------------------
+
     def counters(self) -> Counters:
         """A snapshot of what was done so far."""
-        scheduler = self._loop.scheduler
-        tree = self._tree
-        return Counters(
-            **self._loop.tally.values(),  # type: ignore[arg-type]
-            preemptions=scheduler.preemptions,
-            evicted_tokens=scheduler.evicted_tokens,
-            running=len(scheduler.running),
-            waiting=scheduler.waiting,
-            free_pages=tree.allocator.free,
-            cached_pages=tree.cached_pages,
-            held_pages=tree.allocator.total - tree.allocator.free - tree.cached_pages,
-            total_pages=tree.allocator.total,
-        )
+        return snapshot(self._loop.tally, self._loop.scheduler)
 
     def explain(self) -> list[str]:
-        """The latest evictions and preemptions: why, with numbers."""
-        return [str(event) for event in list(self._loop.scheduler.log)]
+        """The latest evictions and preemptions, then the pins that hold: why, with numbers."""
+        now = self._clock()
+        events = [str(event) for event in list(self._loop.scheduler.log)]
+        return events + [pin.told(now) for pin in self._thread.call(self._tree.pins.live)]
 
     def close(self) -> None:
         """Stop after the running step; what is unfinished fails with EngineError."""
         self._thread.close()
-
-    # ---- what the policies ask -------------------------------------------------------------
-
-    def restore_pays(self, tokens: int, context: int) -> bool:
-        return self.costs.restore_pays(tokens, context)
 
     def _worth(self, node: Node, now: float) -> bool:
         """Whether a leaf about to be evicted should go to the host tier."""
@@ -236,122 +238,27 @@ class LLM:
     def _step(self, closing: bool) -> bool:
         """Run a step if there is one; whether more is to do."""
         if closing:
-            for call in set(self._calls.values()):
-                _close_call(call)
-            self._calls.clear()
+            self._calls.close()
             self._loaded = None
             self._runner.release()
             return False
         if self._loop.busy:
             for outcome in self._loop.step():
-                self._deliver(outcome)
+                self._loop.abort(self._calls.take(outcome))
         return self._loop.busy
 
-    def _submit(self, call: _Call) -> None:
+    def _submit(self, call: GenerateCall) -> None:
+        self._calls.open(call)
         tally = self._loop.tally
         tally.prompt_tokens += len(call.requests[0].prompt)
+        tally.requests += len(call.requests)
         for request in call.requests:
-            tally.requests += 1
-            self._calls[request.number] = call
             self._loop.scheduler.add(request)
 
-    def _abort(self, call: _Call) -> None:
-        left = [r for r in call.requests if self._calls.pop(r.number, None)]
-        self._loop.abort(left)
-
-    def _deliver(self, outcome: Outcome) -> None:
-        call = self._calls.pop(outcome.request.number)
-        if outcome.error is not None:
-            self._abort(call)
-            _tell(call, error=outcome.error)
-            return
-        assert outcome.generation is not None
-        call.generations[outcome.request.number] = outcome.generation
-        if outcome.request is call.requests[0]:
-            self._loop.tally.cached_tokens += outcome.generation.usage.cached_tokens
-        if len(call.generations) == len(call.requests):
-            _tell(call, generations=[call.generations[r.number] for r in call.requests])
-
-    def _show(self, request: Request, token: int, text: str) -> None:
-        call = self._calls[request.number]
-        if call.on_token is not None:
-            index = call.requests.index(request)
-            _on_loop(call, lambda: call.on_token and call.on_token(index, token, text))
-
-    # ---- checks ----------------------------------------------------------------------------
-
-    def _check(self, prompt: tuple[int, ...]) -> None:
-        if not prompt:
-            raise PromptError("the prompt is empty")
-        if len(prompt) >= self.max_context:
-            raise PromptError(
-                f"the prompt has {len(prompt)} tokens, and the model's context of "
-                f"{self.max_context} leaves no room for an answer"
-            )
-        if min(prompt) < 0 or max(prompt) >= self.vocab_size:
-            bad = next(t for t in prompt if not 0 <= t < self.vocab_size)
-            raise PromptError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
-        room = self._tree.allocator.total * self._tree.page_size
-        if len(prompt) + 1 > room:
-            raise PromptError(
-                f"the prompt has {len(prompt)} tokens, and the KV memory holds {room}"
-            )
+    def _abort(self, call: GenerateCall) -> None:
+        self._loop.abort(self._calls.drop(call))
 
     def _stream(self, sampling: Sampling, on_token: OnToken | None) -> TextStream | None:
         if not sampling.stop and on_token is None:
             return None
         return TextStream(self._encoder, sampling.stop)
-
-
-def work_of(loaded: LoadedModel, pool: Pool) -> Work:
-    """Sizes for counting FLOPs and bytes."""
-    return Work(
-        body_parameters=loaded.body_parameters,
-        head_parameters=loaded.head_parameters,
-        attention_width=sum(loaded.heads * shape.key_size for shape in loaded.layers),
-        kv_bytes=pool.bytes_per_token,
-        number_bytes=loaded.dtype.itemsize,
-    )
-
-
-def _tell(
-    call: _Call, generations: list[Generation] | None = None, error: Exception | None = None
-) -> None:
-    """Resolve the caller's future, on its loop."""
-
-    def resolve() -> None:
-        if call.future.done():
-            return
-        if error is not None:
-            call.future.set_exception(error)
-        else:
-            call.future.set_result(_count_prompt_once(generations or []))
-
-    _on_loop(call, resolve)
-
-
-def _on_loop(call: _Call, action: Callable[[], object]) -> None:
-    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody is left to tell
-        call.loop.call_soon_threadsafe(action)
-
-
-def _close_call(call: _Call) -> None:
-    _tell(call, error=EngineError("the engine was closed"))
-
-
-def _count_prompt_once(generations: list[Generation]) -> list[Generation]:
-    """Of several generations of one prompt, the first counts the prompt."""
-    first, *others = generations
-    return [
-        first,
-        *(
-            Generation(
-                g.token_ids,
-                g.text,
-                g.finish_reason,
-                g.logprobs,
-                Usage(0, 0, g.usage.completion_tokens),
-            )
-            for g in others
-        ),
-    ]

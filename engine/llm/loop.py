@@ -171,12 +171,16 @@ class StepLoop:
             check_complete(request.grammar, request.sampling, text)
         self.scheduler.remove(request, self._clock())
         self.tally.finished += 1
+        usage = Usage(completion_tokens=request.generated)
+        if request.index == 0:
+            usage += Usage(len(request.prompt), request.cached or 0)
+        self.tally.cached_tokens += usage.cached_tokens
         generation = Generation(
             token_ids=tuple(request.tokens[len(request.prompt) :]),
             text=text,
             finish_reason=reason,
             logprobs=tuple(request.logprobs) if request.sampling.logprobs is not None else None,
-            usage=Usage(len(request.prompt), request.cached or 0, request.generated),
+            usage=usage,
         )
         return Outcome(request, generation)
 

@@ -40,6 +40,8 @@ class Request:
     """Length at which it ends: the prompt and max_tokens, or the context."""
     expected: int = 0
     """Length it is expected to reach, which admission makes room for."""
+    index: int = 0
+    """Which of the generations of one call; the first counts their prompt."""
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     shared: int = 0

@@ -8,8 +8,9 @@ Each step mixes the newest token of every running request with as much prefill a
 - Admission takes the pages a request is expected to need, side by side. Among the next in order
   those with the longest cached prefix go first, so that memory is used by those who share it; a
   request is passed over a bounded number of times. One whose prefix somebody is computing waits.
-- Preemption gives the pages of the request that is last in order to the tree, where they stay
-  until evicted; the request goes back to waiting and computes only what was lost.
+- Preemption ends the turn of the request that is last in order. Its KV stays in the tree, and what
+  of it has to go moves to the host or is dropped, whichever is cheaper by the measured costs; back
+  in its turn, the request restores the one or computes the other, and keeps what did not have to.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Protocol
 
 from ...cache.node import Eviction, Node
 from ...cache.radix import RadixTree
+from .costs import Costs, WayOut
 from .request import Chunk, Request
 
 AGEING = 10.0
@@ -45,12 +47,6 @@ class KVMover(Protocol):
     def copy(self, source: int, target: int, slots: int) -> None: ...
 
 
-class RestorePolicy(Protocol):
-    """Whether KV on the host is cheaper to bring back than to compute again."""
-
-    def restore_pays(self, tokens: int, context: int) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one step and the pool may hold."""
@@ -72,11 +68,13 @@ class Preemption:
     free: int
     """Free pages when that happened."""
     running: int
+    way: WayOut
 
     def __str__(self) -> str:
         return (
             f"request {self.request} gave way with {self.tokens} tokens computed and {self.pages} "
-            f"pages of its own: {self.free} pages were free for {self.running} running requests"
+            f"pages of its own: {self.free} pages were free for {self.running} running requests; "
+            f"{self.way}"
         )
 
 
@@ -96,7 +94,7 @@ class Scheduler:
         tree: RadixTree,
         limits: Limits,
         mover: KVMover,
-        costs: RestorePolicy | None = None,
+        costs: Costs | None = None,
     ) -> None:
         self.tree = tree
         self.allocator = tree.allocator
@@ -107,9 +105,11 @@ class Scheduler:
         """In order."""
         self.changes = 0
         """Grows whenever somebody begins, ends, or has KV moved: plans from before are stale."""
-        self.costs = costs
+        self.costs = costs or Costs()
+        """What moving and computing KV takes; replaced when it has been measured."""
         self.log: deque[Preemption | Eviction] = deque(maxlen=LOG)
         self.preemptions = 0
+        self.preempted_to_host = 0
         self.evicted_tokens = 0
         self._waiting: list[Request] = []
         self._stuck: tuple[int, int] | None = None
@@ -272,7 +272,7 @@ class Scheduler:
 
     def _restore(self, node: Node, known: list[int], done: int, now: float) -> tuple[Node, int]:
         """Bring back what the host tier has of the rest, if that is cheaper than computing it."""
-        if self.tree.host is None or self.costs is None:
+        if self.tree.host is None:
             return node, done
         there = self.tree.on_host(node, known, done)
         if there == 0 or not self.costs.restore_pays(there, done):
@@ -320,20 +320,30 @@ class Scheduler:
         return True
 
     def _preempt(self, request: Request, now: float) -> None:
+        pages, free, running = len(request.pages), self.allocator.free, len(self.running)
+        way = self._leave(request, now)
         self.preemptions += 1
-        self.log.append(
-            Preemption(
-                request.number,
-                len(request.pages),
-                request.computed,
-                self.allocator.free,
-                len(self.running),
-            )
-        )
+        self.preempted_to_host += way.to_host
+        self.log.append(Preemption(request.number, pages, request.computed, free, running, way))
         request.preemptions += 1
         self.running.remove(request)
         self._give_up(request, now)
         self.add(request)
+
+    def _leave(self, request: Request, now: float) -> WayOut:
+        """Decide what becomes of the KV that only this request uses, as far as it has to go."""
+        if not self.limits.prefix_cache:
+            return self.costs.way_out(request.computed, 0, host=False)
+        self._share(request, request.computed, now)
+        assert request.node is not None
+        alone = self.tree.held_alone(request.node)
+        tokens = sum(len(node.tokens) for node in alone)
+        host = self.tree.host
+        room = host is not None and host.allocator.total >= sum(len(n.pages) for n in alone)
+        way = self.costs.way_out(tokens, request.shared - tokens, room)
+        for node in alone:
+            node.to_host = way.to_host
+        return way
 
     # ---- giving pages ----------------------------------------------------------------------
 

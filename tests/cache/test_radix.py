@@ -68,3 +68,36 @@ def test_a_pin_outlives_newer_leaves_until_its_deadline() -> None:
     tree.evict(2, now=12.0)
     assert tree.match([1] * 8).total < 8
     assert tree.match([3] * 4).total == 4
+
+
+def test_a_pin_that_is_cut_short_keeps_what_is_left() -> None:
+    tree = RadixTree(PageAllocator(4), 4)
+    grow(tree, [1] * 4, now=1.0)
+    grow(tree, [1] * 4 + [2] * 8, now=2.0)
+    pin = tree.pin([1] * 4 + [2] * 8, until=10.0, now=2.0)
+    assert pin is not None and [p.tokens for p in tree.pins.live()] == [12]
+    assert "although pinned" in str(tree.evict(2, now=3.0)[0])
+    assert [p.tokens for p in tree.pins.live()] == [4]
+    assert tree.pins.live()[0].told(now=4.0) == f"pin {pin} keeps 4 tokens for 6.0 s more"
+    tree.evict(1, now=5.0)
+    assert (len(tree.pins), tree.pins.broken) == (0, 1)
+    assert not tree.unpin(pin, now=5.0)
+
+
+def test_pins_run_out_and_past_deadlines_are_none() -> None:
+    tree = RadixTree(PageAllocator(8), 4)
+    grow(tree, [1] * 8, now=1.0)
+    assert tree.pin([1] * 8, until=2.0, now=2.0) is None
+    assert tree.pin([5] * 8, until=9.0, now=2.0) is None
+    first, second = (tree.pin([1] * 8, until, now=2.0) for until in (3.0, 4.0))
+    assert first is not None and second is not None and tree.unpin(second, now=2.5)
+    assert tree.expire(now=3.0) == 1
+    assert (tree.pins.made, tree.pins.expired, tree.pins.broken) == (2, 1, 0)
+
+
+def test_a_split_keeps_the_pin_at_the_end() -> None:
+    tree = RadixTree(PageAllocator(8), 4)
+    grow(tree, [1] * 12, now=1.0)
+    tree.pin([1] * 12, until=10.0, now=1.0)
+    grow(tree, [1] * 4 + [2] * 8, now=2.0)
+    assert [p.tokens for p in tree.pins.live()] == [12]

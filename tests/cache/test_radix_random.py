@@ -150,6 +150,9 @@ class Play:
         if not self.holders:
             return
         holder = self.holders.pop(self.rng.randrange(len(self.holders)))
+        if self.rng.random() < 0.2:  # it gives way, and what has to go is decided
+            for node in self.tree.held_alone(holder.node):
+                node.to_host = self.rng.random() < 0.5
         if self.rng.random() < 0.8:
             self.share(holder, holder.computed)
         self.tree.allocator.give(holder.pages)
@@ -185,6 +188,9 @@ class Play:
             assert (node.holds > 0) == (id(node) in held)
             assert node.on_device == sum(not c.on_host for c in node.children.values())
             assert not (node.on_host and node.on_device)
+            assert not (node.on_host and node.pins)
+        pinned = {number for node in nodes for number in node.pins}
+        assert pinned == {pin.number for pin in tree.pins.live()}
         assert tree.held_pages == sum(len(n.pages) for n in nodes if n.holds)
         cached = sum(len(n.pages) for n in nodes if not n.holds and not n.on_host)
         assert tree.cached_pages == cached

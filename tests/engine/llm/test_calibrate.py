@@ -1,25 +1,152 @@
+"""Costs are measured once for a model, a device and a version, and read from disk ever after."""
+
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from plait.engine.llm import LLM
+from plait.dag.sampling import Sampling
+from plait.engine.llm import LLM, calibrate, cost_file
 from plait.engine.llm.calibrate import _fit
 from plait.engine.llm.costs import Costs
+from plait.engine.llm.model import LoadedModel
+
+Build = Callable[..., LLM]
 
 
-def test_costs_are_measured_once_and_read_back(
-    engine: Callable[..., LLM], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache directory, and models that are measured when they load."""
+    monkeypatch.setenv("PLAIT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PLAIT_CALIBRATE", "1")
+    return tmp_path / "calibration"
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the models that were measured; with made-up costs, so that it takes no time."""
+    names: list[str] = []
+
+    def quick(loaded: LoadedModel, *_: object) -> Costs:
+        names.append(loaded.name)
+        return Costs(step=0.25, kv_bytes=256, matmul_peak=1e9, load=loaded.seconds)
+
+    monkeypatch.setattr(calibrate, "measure", quick)
+    return names
+
+
+async def test_a_model_is_measured_when_it_is_first_loaded(engine: Build, cache: Path) -> None:
     llm = engine()
-    assert llm.costs.matmul_peak == 0
-    costs = llm.calibrate()
+    costs = llm.costs
     assert costs.matmul_peak > 1e8 and costs.memory_peak > 1e8
     assert costs.prefill_seconds(100) > 0 and costs.decode_seconds(4, 100) > 0
-    assert engine().costs == costs
+    assert min(costs.offload, costs.restore, costs.kv_bytes) > 0
+    counters = llm.counters()
+    assert counters.free_pages == counters.total_pages, "the pages measured with are free again"
+    again = engine()
+    assert replace(again.costs, load=0.0) == replace(costs, load=0.0)
+    assert [c for _, c in cost_file.everything()] == [costs]
+    sampling = Sampling(max_tokens=6, ignore_eos=True)
+    tokens = [(await m.generate([3, 4, 5], sampling))[0].token_ids for m in (llm, again)]
+    assert tokens[0] == tokens[1]
+
+
+def test_where_it_is_not_measured(
+    engine: Build, cache: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine(calibrate=False).costs.matmul_peak == 0
+    monkeypatch.setenv("PLAIT_CALIBRATE", "off")
+    llm = engine()
+    assert llm.costs.matmul_peak == 0 and not measured and not cache.exists()
+    assert llm.calibrate().step == 0.25 and llm.costs.step == 0.25
+    assert engine().costs.step == 0.25, "what is on disk is read all the same"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"conditions": {}}', '{"costs": {"step": 1}, "conditions": 5}']
+)
+def test_a_broken_file_is_measured_again(
+    engine: Build, cache: Path, measured: list[str], text: str
+) -> None:
+    engine()
+    (file,) = cache.iterdir()
+    file.write_text(text)
+    assert engine().costs.step == 0.25 and len(measured) == 2
+    assert json.loads(file.read_text())["costs"]["step"] == 0.25
+
+
+@pytest.mark.parametrize("bad", [{"offload": 0}, {"step": -1.0}, {"token": float("nan")}])
+def test_numbers_that_cannot_be_are_measured_again(
+    engine: Build, cache: Path, measured: list[str], bad: dict[str, float]
+) -> None:
+    engine()
+    (file,) = cache.iterdir()
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({**found, "costs": {**found["costs"], **bad}}))
+    engine()
+    assert len(measured) == 2
+
+
+def test_what_costs_are_known_by(
+    engine: Build, cache: Path, measured: list[str], model_path: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    engine()
+    copy = tmp_path / "copy"
+    shutil.copytree(model_path("llama"), copy)
+    LLM(copy).close()
+    assert len(measured) == 1, "the same model at another path"
+    engine(dtype="bfloat16")
+    assert len(measured) == 2
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps"', ' "rms_norm_eps"'))
+    LLM(copy).close()
+    assert len(measured) == 3
+
+
+def test_where_nothing_can_be_written(
+    engine: Build, tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PLAIT_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("PLAIT_CALIBRATE", "1")
+    assert engine().costs.step == engine().costs.step == 0.25
+    assert len(measured) == 1
+
+
+def test_a_model_that_cannot_be_measured_runs(
+    engine: Build, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> Costs:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(calibrate, "measure", broken)
+    assert engine().costs.matmul_peak == 0
+    assert "no such operator" in caplog.text
+
+
+def test_what_takes_too_long_is_reckoned(engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model too large to be timed in a few seconds, and a pool too small for the steps."""
+    timed: list[object] = []
+
+    def half_a_second(*what: object) -> float:
+        timed.append(what)
+        return 0.5
+
+    monkeypatch.setattr(calibrate, "time_of", half_a_second)
+    llm = engine(kv_memory=48 * 256)
+    parts = llm._loaded, llm._runner, llm._tree.allocator, llm._work
+    costs = llm._thread.call(lambda: calibrate.measure(*parts, budget=0.0))  # type: ignore[arg-type]
+    assert len(timed) == 2, "the copies only"
+    assert costs.token > 0 and costs.step + costs.decode_row > 0
+    llm._thread.call(lambda: calibrate.measure(*parts, budget=60.0))  # type: ignore[arg-type]
+    assert len(timed) == 4, "three pages hold none of the steps"
+    assert costs.load == llm.costs.load and asdict(costs).keys() == asdict(llm.costs).keys()
 
 
 def test_a_fit_finds_the_factors_and_none_below_zero() -> None:
@@ -32,5 +159,9 @@ def test_a_fit_finds_the_factors_and_none_below_zero() -> None:
 def test_the_cheaper_of_restoring_and_computing() -> None:
     costs = Costs(token=1e-3, restore=1e6, offload=1e6, kv_bytes=100)
     assert costs.restore_pays(100, 0) and costs.offload_pays(100, 0)
+    assert costs.way_out(100, 0, host=True).to_host
+    assert not costs.way_out(100, 0, host=False).to_host
     slow = Costs(token=1e-6, restore=1e6, offload=1e6, kv_bytes=100)
     assert not slow.restore_pays(100, 0) and not slow.offload_pays(100, 0)
+    assert not slow.way_out(100, 0, host=True).to_host
+    assert slow.way_out(100, 2048, host=True).compute > slow.way_out(100, 0, host=True).compute

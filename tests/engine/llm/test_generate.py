@@ -230,17 +230,23 @@ async def test_logits_that_are_not_numbers_fail_their_request_only(
     assert llm.counters().held_pages == 0
 
 
-async def test_samples_are_the_same_after_preemption(engine: Build) -> None:
+@pytest.mark.parametrize("host_memory", [0, 60 * 4 * 256])
+async def test_samples_are_the_same_after_preemption(engine: Build, host_memory: int) -> None:
     prompt = [5, 6, 7, 8]
     alone = engine()
     wanted = [(await one(alone, prompt, HOT, seed=s)).token_ids for s in range(6)]
-    tight = engine(page_size=4, kv_memory=14 * 4 * 256)
+    tight = engine(page_size=4, kv_memory=14 * 4 * 256, host_memory=host_memory)
+    tight.costs = Costs(token=1.0, kv_bytes=256)
     again = await asyncio.gather(
         *(one(tight, prompt, HOT, seed=s, expected_tokens=1) for s in range(6))
     )
     assert [g.token_ids for g in again] == wanted
-    assert tight.counters().preemptions > 0
-    assert any("gave way" in line for line in tight.explain())
+    counters = tight.counters()
+    assert counters.preemptions > 0
+    assert counters.preempted_to_host == (counters.preemptions if host_memory else 0)
+    assert (counters.restored_pages > 0) == bool(host_memory)
+    way = "goes to the host" if host_memory else "is computed again"
+    assert any("gave way" in line and way in line for line in tight.explain())
 
 
 async def test_kv_that_went_to_the_host_comes_back_the_same(engine: Build) -> None:
@@ -255,3 +261,51 @@ async def test_kv_that_went_to_the_host_comes_back_the_same(engine: Build) -> No
     host = llm._tree.host
     assert host is not None and host.restored_pages > 50
     assert llm.counters().prefill_tokens < 6 * 60 + 6 * 8
+
+
+async def test_pins_through_the_engine(engine: Build) -> None:
+    now = [100.0]
+    llm = engine(page_size=4, kv_memory=40 * 4 * 256, clock=lambda: now[0])
+    settings = Sampling(max_tokens=2, ignore_eos=True)
+    kept, salted = [3] * 60, [4] * 20
+    await llm.generate(kept, settings)
+    await llm.generate(salted, settings, salt="tenant")
+    assert await llm.pin(salted, until=130.0) is None, "another tenant's"
+    assert await llm.pin(kept, until=100.0) is None
+    pin = await llm.pin(kept, until=130.0)
+    other = await llm.pin(salted, until=110.0, salt="tenant")
+    assert pin is not None and other is not None
+    assert [line for line in llm.explain() if "pin" in line] == [
+        f"pin {other} keeps 20 tokens for 10.0 s more", f"pin {pin} keeps 60 tokens for 30.0 s more"
+    ]  # fmt: skip
+    for word in range(5, 15):
+        now[0] += 1.0
+        await llm.generate([word] * 60, settings)
+    assert (await one(llm, kept, settings)).usage.cached_tokens >= 56
+    counters = llm.counters()
+    assert (counters.pins, counters.pins_made, counters.pins_expired) == (1, 2, 1)
+    assert await llm.unpin(pin) and not await llm.unpin(pin)
+    llm.close()
+    with pytest.raises(EngineError, match="closed"):
+        await llm.pin(kept, until=999.0)
+
+
+async def test_pins_cannot_wedge_the_engine(engine: Build) -> None:
+    llm = engine(page_size=4, kv_memory=40 * 4 * 256)
+    settings = Sampling(max_tokens=2, ignore_eos=True)
+    for word in range(3, 9):
+        await llm.generate([word] * 60, settings)
+        await llm.pin([word] * 60, until=float("inf"))
+    assert (await one(llm, [9] * 150, settings)).usage.completion_tokens == 2
+    assert llm.counters().pins_broken > 0
+    assert any("although pinned" in line for line in llm.explain())
+
+
+async def test_tenants_share_nothing(engine: Build) -> None:
+    llm = engine(page_size=4)
+    settings = Sampling(max_tokens=2, ignore_eos=True)
+    first = await one(llm, [3] * 40, settings, salt="a")
+    other = await one(llm, [3] * 40, settings, salt="b")
+    again = await one(llm, [3] * 40, settings, salt="a")
+    assert [g.usage.cached_tokens for g in (first, other, again)] == [0, 0, 39]
+    assert first.token_ids == other.token_ids == again.token_ids

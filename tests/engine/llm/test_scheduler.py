@@ -7,16 +7,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from plait.cache.host import HostTier
+from plait.cache.host import HostTier, Worth, always
+from plait.cache.node import Node
 from plait.cache.pages import PageAllocator
 from plait.cache.radix import RadixTree
 from plait.dag.sampling import Sampling
 from plait.engine.llm.attention.plan import Layout, lay_out
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.request import Chunk, Request
-from plait.engine.llm.scheduler import Limits, Scheduler
+from plait.engine.llm.scheduler import Limits, Preemption, Scheduler
 
 PAGE = 4
+QUICK_MOVES = Costs(token=1.0, kv_bytes=1)
+"""Computing takes a second a token, moving next to nothing."""
+SLOW_MOVES = Costs(token=1e-3, kv_bytes=1, offload=1.0, restore=1.0)
 
 
 def meaning(request: Request, position: int) -> int:
@@ -27,14 +31,19 @@ class Sim:
     """A model that answers token 7, and checks what it is given to read."""
 
     def __init__(
-        self, pages: int, host_pages: int = 0, batch_tokens: int = 64, running: int = 8
+        self,
+        pages: int,
+        host_pages: int = 0,
+        batch_tokens: int = 64,
+        running: int = 8,
+        costs: Costs = QUICK_MOVES,
+        worth: Worth = always,
     ) -> None:
         self.kv = [0] * (pages * PAGE)
         self.host_kv = [0] * (host_pages * PAGE)
-        host = HostTier(PageAllocator(host_pages), self) if host_pages else None
+        host = HostTier(PageAllocator(host_pages), self, worth) if host_pages else None
         self.tree = RadixTree(PageAllocator(pages), PAGE, host=host)
-        cheap = Costs(token=1.0, kv_bytes=1)
-        self.scheduler = Scheduler(self.tree, Limits(batch_tokens, running), self, cheap)
+        self.scheduler = Scheduler(self.tree, Limits(batch_tokens, running), self, costs)
         self.now = 0.0
         self.numbers = 0
         self.computed = 0
@@ -202,6 +211,55 @@ def test_preempted_requests_finish_with_the_same_tokens() -> None:
     assert len(sim.finished) == 4
     assert sim.scheduler.preemptions > 0
     assert "gave way" in str(sim.scheduler.log[0]) or "pages" in str(sim.scheduler.log[0])
+
+
+def crowd(costs: Costs, host_pages: int) -> Sim:
+    """Four requests that outgrow the memory; only preempted KV may go to the host."""
+
+    def never(node: Node, now: float) -> bool:
+        return False
+
+    sim = Sim(pages=12, host_pages=host_pages, running=4, costs=costs, worth=never)
+    for i in range(4):
+        sim.ask([i] * 9, out=12, expected=9)
+    sim.run()
+    assert len(sim.finished) == 4 and sim.scheduler.preemptions > 0
+    return sim
+
+
+def test_preempted_kv_goes_to_the_host_where_that_is_cheaper() -> None:
+    sim, without = crowd(QUICK_MOVES, host_pages=40), crowd(QUICK_MOVES, host_pages=0)
+    assert sim.scheduler.preempted_to_host == sim.scheduler.preemptions
+    host = sim.tree.host
+    assert host is not None and host.restored_pages > 0
+    assert sim.computed < without.computed
+    asked = 4 * (9 + 12 - 1)
+    lost = sim.computed - asked
+    assert lost < PAGE * sim.scheduler.preemptions, "no more than what fills no page"
+    told = [str(event) for event in sim.scheduler.log]
+    assert any("goes to the host (to the host and back 0.00 ms, computing" in t for t in told)
+
+
+@pytest.mark.parametrize(("costs", "host_pages"), [(SLOW_MOVES, 40), (QUICK_MOVES, 1)])
+def test_preempted_kv_is_computed_again_where_that_is_cheaper(
+    costs: Costs, host_pages: int
+) -> None:
+    """Also where the host tier has no room for it."""
+    sim = crowd(costs, host_pages)
+    assert sim.scheduler.preempted_to_host == 0
+    host = sim.tree.host
+    assert host is not None and host.offloaded_pages == 0
+    assert sim.computed == crowd(costs, 0).computed
+    assert any("is computed again" in str(event) for event in sim.scheduler.log)
+
+
+def test_kv_that_others_use_is_not_in_the_price_of_giving_way() -> None:
+    sim = Sim(pages=14, host_pages=40, running=4)
+    for i in range(4):
+        sim.ask([9] * 24 + [i] * 4, out=8, expected=28)
+    sim.run()
+    ways = [event.way for event in sim.scheduler.log if isinstance(event, Preemption)]
+    assert ways and all(way.tokens <= 4 + 8 for way in ways)
 
 
 def test_evicted_prefixes_come_back_from_the_host() -> None:

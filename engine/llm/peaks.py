@@ -1,0 +1,73 @@
+"""What a device is and how fast it is at best: what utilisation is measured against."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .dense import Dense
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of the fastest large product: torch's own, or by packed weights."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    layer = Dense(a, None)
+    with torch.inference_mode():
+        best = min(time_of(lambda: a @ a, device), time_of(lambda: layer(a), device))
+    return 2.0 * size**3 / best
+
+
+def memory_peak(device: torch.device, size: int = 1 << 28) -> float:
+    """Bytes per second of reading memory larger than any cache."""
+    data = torch.ones(size // 4, device=device)
+    return size / time_of(lambda: data.sum(), device)
+
+
+def time_of(
+    action: Callable[[], object], device: torch.device, limit: float = 1.0, times: int = 3
+) -> float:
+    """Median seconds of an action that has run once before; repeated while `limit` allows."""
+    began = time.perf_counter()
+    action()
+    wait_for(device)
+    seconds: list[float] = []
+    while len(seconds) < times:
+        start = time.perf_counter()
+        action()
+        wait_for(device)
+        seconds.append(time.perf_counter() - start)
+        if time.perf_counter() - began + seconds[-1] > limit:
+            break
+    return statistics.median(seconds)
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def product_size(device: torch.device) -> int:
+    """Of matrices large enough for the peak, and small enough to take no time."""
+    return 4096 if device.type == "cuda" else 1024
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
