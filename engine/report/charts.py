@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from .facts import Task, spread
+from .facts import spread
+from .tracks import Level, Task
 
-WIDTH, HEIGHT = 960, 150
+WIDTH, HEIGHT, LOW = 960, 150, 96
 BINS = 160
 COLOURS = 8
 """Colours that tell nodes apart; further nodes begin again."""
@@ -50,26 +51,67 @@ def histogram(seconds: Sequence[float], marks: Sequence[tuple[str, float]]) -> s
 
 def activity(tasks: Sequence[Task], nodes: Sequence[str]) -> str:
     """How many tasks of each node are under way, over time, on top of each other."""
-    end = max((t.start + t.seconds for t in tasks), default=0.0)
+    end = max((t.end for t in tasks), default=0.0)
     if not end:
         return ""
-    layers = {node: _under_way([t for t in tasks if t.node == node], end) for node in nodes}
-    below, paths = [0.0] * BINS, []
+    by_node: dict[str, list[Task]] = {node: [] for node in nodes}
+    for task in tasks:
+        by_node[task.node].append(task)
+    layers = {node: _under_way(found, end) for node, found in by_node.items()}
+    times = [end * i / (BINS - 1) for i in range(BINS)]
+    shades = {node: f"c{i % COLOURS}" for i, node in enumerate(nodes)}
     top = max(map(sum, zip(*layers.values(), strict=True))) or 1.0
-    step, scale = WIDTH / (BINS - 1), (HEIGHT - 16) / top
-    for node, counts in layers.items():
-        above = [b + c for b, c in zip(below, counts, strict=True)]
-        there = " ".join(f"{i * step:.1f},{HEIGHT - a * scale:.1f}" for i, a in enumerate(above))
+    shown = areas(times, layers, shades, end, top, HEIGHT)
+    return _chart([*shown, _says(f"{top:.0f} at once")], ("0", short_time(end)),
+                  "tasks under way over time")  # fmt: skip
+
+
+def pages(levels: Sequence[Level], end: float) -> str:
+    """Pages of a KV pool over time: those that requests use, and those kept for later."""
+    total = max(level.pages for level in levels)
+    peak = max(level.held + level.cached for level in levels)
+    top = total if peak > total / 2 else peak or 1
+    layers = {"used": [float(n.held) for n in levels], "cached": [float(n.cached) for n in levels]}
+    shades = {"used": "used", "cached": "kept"}
+    shown = areas([n.at for n in levels], layers, shades, end, top)
+    said = f"at most {peak:,} of {total:,} pages ({peak / max(1, total):.1%})"
+    return _chart([*shown, _says(said)], ("0", short_time(end)), "KV pages over time", LOW)
+
+
+def requests(levels: Sequence[Level], end: float) -> str:
+    """Requests of a model over time: those that generate, and those that wait."""
+    layers = {
+        "running": [float(n.running) for n in levels], "waiting": [float(n.waiting) for n in levels]
+    }  # fmt: skip
+    top = max(n.running + n.waiting for n in levels) or 1
+    shades = {"running": "running", "waiting": "waits"}
+    shown = areas([n.at for n in levels], layers, shades, end, top)
+    said = f"at most {max(n.running for n in levels):,} running"
+    return _chart([*shown, _says(said)], ("0", short_time(end)), "requests over time", LOW)
+
+
+def areas(
+    times: Sequence[float], layers: Mapping[str, Sequence[float]], shades: Mapping[str, str],
+    end: float, top: float, high: int = LOW,
+) -> list[str]:  # fmt: skip
+    """Areas on top of each other. `top` is the value at the upper edge, `high` pixels up."""
+    below, paths = [0.0] * len(times), []
+    scale = (high - 16) / (top or 1)
+    xs = [at / (end or 1) * WIDTH for at in times]
+    for name, values in layers.items():
+        above = [b + v for b, v in zip(below, values, strict=True)]
+        there = " ".join(f"{x:.1f},{high - a * scale:.1f}" for x, a in zip(xs, above, strict=True))
         back = " ".join(
-            f"{i * step:.1f},{HEIGHT - b * scale:.1f}" for i, b in reversed([*enumerate(below)])
+            f"{x:.1f},{high - b * scale:.1f}" for x, b in [*zip(xs, below, strict=True)][::-1]
         )
-        shade = list(layers).index(node) % COLOURS
-        name = escape(node)
-        paths.append(f'<polygon class="c{shade}" points="{there} {back}"><title>{name}</title>'
-                     "</polygon>")  # fmt: skip
+        paths.append(f'<polygon class="{shades[name]}" points="{there} {back}"><title>'
+                     f"{escape(name)}</title></polygon>")  # fmt: skip
         below = above
-    label = f'<text class="tick" x="4" y="11">{top:.0f} at once</text>'
-    return _chart([*paths, label], ("0", short_time(end)), "tasks under way over time")
+    return paths
+
+
+def _says(text: str) -> str:
+    return f'<text class="tick" x="4" y="11">{escape(text)}</text>'
 
 
 def _under_way(tasks: Sequence[Task], end: float) -> list[float]:
@@ -84,15 +126,15 @@ def _under_way(tasks: Sequence[Task], end: float) -> list[float]:
     return found
 
 
-def _chart(parts: Sequence[str], ends: tuple[str, str], label: str) -> str:
+def _chart(parts: Sequence[str], ends: tuple[str, str], label: str, height: int = HEIGHT) -> str:
     """A chart over an axis with its two ends named."""
-    left, right, y = escape(ends[0]), escape(ends[1]), HEIGHT + 15
+    left, right, y = escape(ends[0]), escape(ends[1]), height + 15
     axis = (
-        f'<line class="axis" x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
+        f'<line class="axis" x1="0" x2="{WIDTH}" y1="{height}" y2="{height}"/>'
         f'<text class="tick" x="0" y="{y}">{left}</text>'
         f'<text class="tick" x="{WIDTH}" y="{y}" text-anchor="end">{right}</text>'
     )
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT + 20}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height + 20}" role="img" '
         f'aria-label="{escape(label)}">{"".join(parts)}{axis}</svg>'
     )

@@ -6,7 +6,7 @@ import heapq
 import json
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,20 @@ from ...dag.errors import InputError
 from ..results import read_results
 from ..rows import find_rows
 from ..rundir import RunDir
+from .tracks import Tracks, read_tracks
 
 SLOWEST, SAMPLES, EXAMPLES = 10, 8, 3
 _ITEM = re.compile(r"\[\d+\]")
 """The item of a map or round of a loop in a node's path; counts are for all of them."""
-SUMMED = ("calls", "errors", "seconds", "prompt_tokens", "cached_tokens", "completion_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A span of the timeline."""
-
-    node: str
-    kind: str
-    lane: int
-    start: float
-    seconds: float
-    row: Any
-    ok: bool
+SUMMED = (
+    "calls",
+    "merged",
+    "errors",
+    "seconds",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+)
 
 
 @dataclass(slots=True)
@@ -51,9 +47,7 @@ class Facts:
     config: dict[str, Any]
     plan: dict[str, Any]
     drawing: str
-    tasks: list[Task]
-    dropped: int
-    """Tasks that are not in the timeline."""
+    tracks: Tracks = field(default_factory=Tracks)
     ok: int = 0
     failed: int = 0
     failures: dict[str, Failures] = field(default_factory=dict)
@@ -93,8 +87,13 @@ class Facts:
             for name, node in session.get("stats", {}).get("nodes", {}).items():
                 sums = found.setdefault(name, {"operator": node["operator"]})
                 for key in SUMMED:
-                    sums[key] = sums.get(key, 0) + node[key]
+                    sums[key] = sums.get(key, 0) + node.get(key, 0)
         return found
+
+    @property
+    def predicted(self) -> dict[str, Any]:
+        """What the cost model says of the last start; empty when nothing is known."""
+        return dict(self.sessions[-1].get("predicted") or {})
 
     def quantile(self, part: float) -> float:
         """Seconds within which this part of the rows was done."""
@@ -116,10 +115,9 @@ class Facts:
 def read_facts(run: RunDir) -> Facts:
     """Read a run's directory. Raises InputError when it holds no run."""
     config = run.read()
-    trace = _json(run.trace) or {}
-    dropped = trace.get("otherData", {}).get("spans_dropped", 0)
     drawing = run.drawing.read_text("utf-8") if run.drawing.is_file() else ""
-    facts = Facts(config, _json(run.plan) or {}, drawing, list(_tasks(trace)), dropped)
+    tracks = read_tracks(_json(run.trace) or {})
+    facts = Facts(config, _json(run.plan) or {}, drawing, tracks)
     if run.out.is_file():
         _read_rows(facts, run.out)
     shown = [*facts.slowest, *facts.samples, *(e for f in facts.failures.values()
@@ -156,19 +154,6 @@ def _fail(facts: Facts, row: dict[str, Any]) -> None:
         failures.nodes[node] = failures.nodes.get(node, 0) + 1
     if len(failures.examples) < EXAMPLES:
         failures.examples.append(row)
-
-
-def _tasks(trace: dict[str, Any]) -> Iterator[Task]:
-    """Spans of a trace file; lanes count on through the kinds, as they are drawn."""
-    events = [e for e in trace.get("traceEvents", ()) if e.get("ph") == "X"]
-    lanes = {
-        lane: i for i, lane in enumerate(sorted({(e["pid"], e["tid"]) for e in events}))
-    }  # fmt: skip
-    for e in events:
-        yield Task(
-            e["name"], e["cat"], lanes[e["pid"], e["tid"]], e["ts"] / 1e6, e["dur"] / 1e6,
-            e["args"]["row"], e["args"]["ok"],
-        )  # fmt: skip
 
 
 def _inputs(

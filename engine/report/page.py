@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from importlib.resources import files
 from typing import Any
 
-from .charts import COLOURS, activity, histogram, short_time
+from .charts import COLOURS, histogram, short_time
 from .facts import Facts
+from .graph import graph
 from .markup import cut, e, section, short, table, text, value
+from .timeline import timeline
 
 _PILLS = {
     "complete": ("good", "complete"), "interrupted": ("warn", "interrupted"),
     "max_errors": ("bad", "stopped: too many errors"), "running": ("warn", "unfinished"),
 }  # fmt: skip
-_HINT = "Hover for a task and its row; wheel to zoom, drag to move, double-click for all."
 
 
 def page(facts: Facts) -> str:
@@ -23,8 +22,8 @@ def page(facts: Facts) -> str:
     style, script = (files(__package__).joinpath(f).read_text("utf-8")
                      for f in ("page.css", "timeline.js"))  # fmt: skip
     parts = [
-        _head(facts), _tiles(facts), _errors(facts), _drawing(facts), _nodes(facts),
-        _timeline(facts), _rows(facts), _samples(facts), _about(facts),
+        _head(facts), _tiles(facts), _errors(facts), graph(facts), _nodes(facts),
+        timeline(facts), _rows(facts), _samples(facts), _about(facts),
     ]  # fmt: skip
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -96,15 +95,6 @@ def _errors(facts: Facts) -> str:
     return section("Errors", f'<div class="errors">{"".join(cards)}</div>')
 
 
-def _drawing(facts: Facts) -> str:
-    if not facts.drawing:
-        return ""
-    # As an image the drawing keeps to itself: none of its style or script reaches the page.
-    data = base64.b64encode(facts.drawing.encode()).decode()
-    image = f'<img alt="the workflow as a graph" src="data:image/svg+xml;base64,{data}">'
-    return section("Workflow", f'<div class="drawing">{image}</div>')
-
-
 def _nodes(facts: Facts) -> str:
     nodes = sorted(facts.nodes.items(), key=lambda n: -n[1]["seconds"])
     if not nodes:
@@ -117,8 +107,8 @@ def _nodes(facts: Facts) -> str:
         wrong = f"<em>{n['errors']:,}</em>" if n["errors"] else "0"
         share = f'<i style="width:{n["seconds"] / most:.1%}"></i>'
         bar = f'<div class="track c{shades[name]}">{share}</div>'
-        cells = [f"{n['calls']:,}", wrong, f"{n['seconds']:,.2f}",
-                 short_time(n["seconds"] / max(1, n["calls"])),
+        cells = [f"{n['calls'] - n['merged']:,}", wrong, f"{n['seconds']:,.2f}",
+                 short_time(n["seconds"] / max(1, n["calls"] - n["merged"])),
                  *(f"{n[k]:,}" if n[k] else "–" for k in
                    ("prompt_tokens", "cached_tokens", "completion_tokens"))]  # fmt: skip
         rows.append(
@@ -127,32 +117,10 @@ def _nodes(facts: Facts) -> str:
             + "".join(f'<td class="n">{c}</td>' for c in cells)
             + "</tr>"
         )
-    return section("Nodes", table(head, rows), "seconds are summed over calls, which overlap")
-
-
-def _timeline(facts: Facts) -> str:
-    names = list(facts.nodes)
-    # "<" never stands in the data, so no text from outside can end the script element.
-    spans = [
-        [names.index(t.node), t.lane, round(t.start, 6), round(t.seconds, 6), str(t.row)[:60], t.ok]
-        for t in facts.tasks if t.node in names
-    ]  # fmt: skip
-    data = json.dumps({"nodes": names, "spans": spans}).replace("<", "\\u003c")
-    embedded = f'<script type="application/json" id="spans">{data}</script>'
-    if not spans:
-        return embedded
-    legend = "".join(
-        f'<span><i class="dot c{i % COLOURS}"></i>{e(name)}</span>' for i, name in enumerate(names)
-    )
-    note = f"the first {len(spans):,} tasks" if facts.dropped else f"{len(spans):,} tasks"
-    return (
-        section(
-            "Timeline",
-            f'{activity(facts.tasks, names)}<div class="legend">{legend}</div>'
-            f'<canvas id="timeline"></canvas><p id="told">{_HINT}</p>',
-            note,
-        )
-        + embedded
+    return section(
+        "Nodes",
+        table(head, rows),
+        "calls that were made; seconds are summed over them, and they overlap",
     )
 
 

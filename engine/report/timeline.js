@@ -1,50 +1,63 @@
-// The timeline: one bar per task, one lane for each that overlaps. Wheel zooms, dragging moves,
-// a double click shows all. Data: {nodes: [name], spans: [[node, lane, start, seconds, row, ok]]}.
+// Tasks on lanes: a band per track (a model, the tools), in it a lane for each task that overlaps.
+// Wheel zooms, dragging moves, a double click shows all.
+// Data: {nodes: [name], tracks: [name], spans: [[node, track, lane, start, seconds, row, ok]]}.
 const data = JSON.parse(document.getElementById("spans").textContent);
 const canvas = document.getElementById("timeline"), told = document.getElementById("told");
 if (canvas && data.spans.length) {
-  const end = Math.max(...data.spans.map(s => s[2] + s[3]));
-  const lanes = Math.max(...data.spans.map(s => s[1])) + 1;
-  const tall = Math.max(2, Math.min(16, Math.floor(420 / lanes)));
+  const end = data.spans.reduce((most, s) => Math.max(most, s[3] + s[4]), 0);
+  const lanes = data.tracks.map(() => 0), tops = [];
+  for (const s of data.spans) lanes[s[1]] = Math.max(lanes[s[1]], s[2] + 1);
+  const all = lanes.reduce((a, b) => a + b, 0), head = 17;
+  const tall = Math.max(2, Math.min(16, Math.floor(420 / all)));
+  let high = 0;
+  lanes.forEach(n => { tops.push(high + head); high += n ? n * tall + head + 4 : 0; });
   const hint = told.textContent;
   let from = 0, shown = end, drag = null, hot = null;
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const time = s => s < 1 ? (s * 1000).toPrecision(3) + " ms" : s.toPrecision(3) + " s";
 
   function draw() {
-    const wide = canvas.clientWidth, scale = devicePixelRatio || 1, high = lanes * tall + 18;
-    canvas.style.height = high + "px";
-    canvas.width = wide * scale; canvas.height = high * scale;
+    const wide = canvas.clientWidth, scale = devicePixelRatio || 1;
+    canvas.style.height = high + 18 + "px";
+    canvas.width = wide * scale; canvas.height = (high + 18) * scale;
     const pen = canvas.getContext("2d");
     pen.scale(scale, scale);
     const shades = [...Array(8).keys()].map(i => colour("--c" + i)), bad = colour("--bad");
-    pen.fillStyle = colour("--card"); pen.fillRect(0, 0, wide, lanes * tall);
+    pen.font = "11px system-ui, sans-serif"; pen.textBaseline = "bottom";
+    lanes.forEach((n, track) => {
+      if (!n) return;
+      pen.fillStyle = colour("--card"); pen.fillRect(0, tops[track], wide, n * tall);
+      pen.fillStyle = colour("--soft"); pen.textAlign = "left";
+      pen.fillText(`${data.tracks[track]}: ${n} ${n > 1 ? "lanes" : "lane"}`, 0, tops[track] - 2);
+    });
+    const gap = tall > 3 ? 1 : 0;
     for (const span of data.spans) {
-      const x = (span[2] - from) / shown * wide, w = Math.max(0.6, span[3] / shown * wide);
+      const x = (span[3] - from) / shown * wide, w = span[4] / shown * wide;
       if (x > wide || x + w < 0) continue;
-      pen.fillStyle = span[5] ? shades[span[0] % 8] : bad;
-      pen.globalAlpha = hot && span[4] !== hot[4] ? 0.25 : 1;
-      pen.fillRect(x, span[1] * tall, w, Math.max(1, tall - 1));
+      pen.fillStyle = span[6] ? shades[span[0] % 8] : bad;
+      pen.globalAlpha = hot && span[5] !== hot[5] ? 0.25 : 1;
+      pen.fillRect(x, tops[span[1]] + span[2] * tall, Math.max(0.8, w > 3 ? w - 0.7 : w), tall - gap);
     }
-    pen.globalAlpha = 1; pen.fillStyle = colour("--soft"); pen.font = "11px system-ui, sans-serif";
-    pen.textBaseline = "bottom";
+    pen.globalAlpha = 1; pen.fillStyle = colour("--soft");
     for (let i = 0; i <= 6; i++) {
       pen.textAlign = i === 0 ? "left" : i === 6 ? "right" : "center";
-      pen.fillText(from + i ? time(from + shown * i / 6) : "0", wide * i / 6, high);
+      pen.fillText(from + i ? time(from + shown * i / 6) : "0", wide * i / 6, high + 16);
     }
   }
   function at(event) {
-    const box = canvas.getBoundingClientRect();
+    const box = canvas.getBoundingClientRect(), y = event.clientY - box.top;
     const when = from + (event.clientX - box.left) / box.width * shown;
-    const lane = Math.floor((event.clientY - box.top) / tall), near = shown / box.width * 2;
-    return data.spans.find(s => s[1] === lane && s[2] - near <= when && when <= s[2] + s[3] + near);
+    const track = tops.findLastIndex((top, i) => lanes[i] && top <= y);
+    const lane = Math.floor((y - tops[track]) / tall), near = shown / box.width * 2;
+    return data.spans.find(s => s[1] === track && s[2] === lane &&
+      s[3] - near <= when && when <= s[3] + s[4] + near);
   }
   function look(event) {
     const found = at(event) || null;
     if (found === hot) return;
     hot = found;
-    told.textContent = hot ? `${data.nodes[hot[0]]}, row ${hot[4]}: ${time(hot[3])} from ` +
-      `${time(hot[2])}${hot[5] ? "" : ", failed"}` : hint;
+    told.textContent = hot ? `${data.nodes[hot[0]]}, row ${hot[5]}: ${time(hot[4])} from ` +
+      `${time(hot[3])}${hot[6] ? "" : ", failed"}` : hint;
     requestAnimationFrame(draw);
   }
   function keep() {

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from plait import InputError
+from plait import Generation, InputError
+from plait.engine.backends.backend import Call
+from plait.engine.batch import Settings
+from plait.engine.llm.costs import Costs
+from plait.engine.llm.counters import Counters
+from plait.engine.prepare import prepare
 from plait.engine.report import read_facts, write_report
 from plait.engine.report.charts import activity, short_time
-from plait.engine.report.facts import Task, spread
+from plait.engine.report.facts import spread
+from plait.engine.report.graph import accounts
+from plait.engine.report.timeline import LANES
+from plait.engine.report.tracks import Task
 from plait.engine.rundir import RunDir
+from plait.testing import FakeBackend
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
 
@@ -93,7 +106,7 @@ def test_a_page_without_rows_is_a_page_too(run: RunDir) -> None:
 
 def test_the_figures_are_those_of_the_run(run: RunDir) -> None:
     facts = read_facts(run)
-    assert (facts.ok, facts.failed, facts.dropped) == (36, 4, 3)
+    assert (facts.ok, facts.failed, facts.tracks.dropped) == (36, 4, 3)
     assert facts.total("prompt_tokens") == 400 and facts.wall == 8.0, "two starts"
     assert facts.nodes[EVIL]["calls"] == 80
     (failures,) = facts.failures.values()
@@ -115,11 +128,119 @@ def test_a_directory_without_a_run_is_said_to_be_one(tmp_path: Path) -> None:
 
 def test_activity_is_the_number_of_tasks_under_way() -> None:
     tasks = [
-        Task("a", "LLMCall", 0, 0.0, 10.0, 1, True),
-        Task("a", "LLMCall", 1, 5.0, 5.0, 2, True),
+        Task("a", 0, 0, 0.0, 10.0, 1, True),
+        Task("a", 0, 1, 5.0, 5.0, 2, True),
     ]
     assert "2 at once" in activity(tasks, ["a"])
     assert activity([], ["a"]) == ""
+
+
+class Counting(FakeBackend):
+    """A fake model that says how its KV pool stands, as the local one does."""
+
+    made = 0
+
+    async def generate(self, call: Call) -> list[Generation]:
+        self.made += 1
+        return await super().generate(call)
+
+    def counters(self) -> dict[str, Counters]:
+        made = self.made
+        return {"default": Counters(steps=made, step_seconds=made / 10, generated_tokens=made,
+                                    free_pages=90, cached_pages=7, held_pages=3)}  # fmt: skip
+
+    def costs(self) -> dict[str, Costs]:
+        return {"default": Costs()}
+
+
+WORKFLOW = """
+import plait
+
+@plait.llm
+def draft(topic: str) -> str:
+    return f"About {topic}"
+
+@plait.tool(effect="pure")
+def look(text: str) -> str:
+    return text
+
+@plait.llm
+def vain(topic: str) -> str:
+    return f"For nothing {topic}"
+
+@plait.workflow
+def note(topic: str) -> list[str]:
+    vain(topic)
+    return plait.map(draft, [draft(topic), look(topic)])
+"""
+
+
+def run_of(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    (tmp_path / "w.py").write_text(WORKFLOW)
+    lines = (json.dumps({"topic": f"bees {i % 3}"}) + "\n" for i in range(rows))
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    settings = Settings(f"{tmp_path / 'w.py'}:note", str(tmp_path / "rows.jsonl"), backend="fake")
+    monkeypatch.setattr("plait.engine.engine.FakeBackend", Counting)
+    batch = prepare(settings, tmp_path / "run")
+    asyncio.run(batch.execute())
+    batch.engine.close()
+    return batch.run
+
+
+def drawing_of(page: str) -> str:
+    (source,) = (f for f in parsed(page).fetched if f.startswith("data:image/svg"))
+    return base64.b64decode(source.partition(",")[2]).decode()
+
+
+@pytest.mark.parametrize("rows", [1, 1_000])
+def test_a_report_puts_the_plan_beside_the_run_whatever_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    run = run_of(tmp_path, rows, monkeypatch)
+    page = write_report(run).read_text()
+    assert not re.search(r"(src|href)=[\"'](?!data:)|@import|url\(|fetch\(", page)
+    assert len(page) < 900_000
+    distinct = min(rows, 3)
+    found = accounts(read_facts(run))
+    assert (found["draft"].made, found["look"].made) == (distinct, distinct)
+    assert found["draft"].step["calls"] == rows and found["draft"].step["merged"] == distinct
+    engine = [a.predicted["engine_seconds"] for a in found.values() if a.llm and a.ran]
+    session = read_facts(run).sessions[-1]
+    assert sum(engine) == pytest.approx(session["engine"]["default"]["step_seconds"]) != 0
+    shown = drawing_of(page)
+    ElementTree.fromstring(shown)
+    told = f"calls {rows:,} → {distinct}, made {distinct}" if rows > 1 else "calls 1, made 1"
+    assert told in shown
+    assert "left out by the plan" in shown, "a node that no output needs"
+    head = [c.text for c in ElementTree.fromstring(_tables(page)[0]).iter("th")]
+    assert head[:4] == ["node", "calls", "planned", "made"] and "predicted" in head
+
+
+def _tables(page: str) -> list[str]:
+    return re.findall(r"<table>.*?</table>", page.replace(" class=n", ' class="n"'), re.S)
+
+
+def test_pages_and_requests_are_drawn_and_lanes_that_are_not_are_said(run: RunDir) -> None:
+    events: list[dict[str, Any]] = [
+        {"name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": {"name": "model m"}}
+    ]
+    for at in (0, 1_000_000, 2_000_000):
+        common = {"ph": "C", "pid": 1, "tid": 0, "ts": at}
+        pages = {"held": 10, "cached": 20, "free": 970}
+        events.append({"name": "KV pages", **common, "args": pages})
+        events.append({"name": "requests", **common, "args": {"running": 4, "waiting": 9}})
+    events += [
+        {"name": EVIL, "cat": "LLMCall", "ph": "X", "pid": 1, "tid": lane, "ts": 5, "dur": 9,
+         "args": {"row": lane, "ok": True}}
+        for lane in range(1, LANES + 8)
+    ]  # fmt: skip
+    run.trace.write_text(json.dumps({"traceEvents": events}))
+    page = write_report(run).read_text()
+    text = parsed(page).text
+    assert "at most 30 of 1,000 pages (3.0%)" in text and "at most 4 running" in text
+    assert f"beyond the first {LANES} are not drawn (7 of model m)" in text
+    data = re.search(r'id="spans">(.*?)</script>', page, re.S)
+    assert data and len(json.loads(data[1])["spans"]) == LANES
 
 
 def test_small_helpers() -> None:
