@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from .nodes import Agent, LLMCall, Loop, Map, Workflow
+from .phases import Steps
 from .steps import certain
 
 _NUMBERS = re.compile(r"\[\d+\]")
@@ -28,6 +29,10 @@ class Ahead:
         self.certain: set[str] = set()
         """Steps that every row takes."""
         self._add(workflow, "", (), True)
+
+    @property
+    def steps(self) -> Steps:
+        return Steps(self.needs, self.models)
 
     def behind(self, front: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The steps of the front and all that come after them, each with those of them it needs."""

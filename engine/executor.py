@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from ..dag.ahead import Ahead, step_of
 from ..dag.errors import PlaitError
 from ..dag.logical import Plan
 from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, ToolCall, Workflow
 from ..dag.workflow import as_workflow
 from .admission import Admission, Entry
 from .agent import run_agent
-from .backends.backend import Backend
+from .backends.backend import Backend, TakesTurns
 from .expansion import run_loop, run_map
+from .heads import Heads
 from .live import run_live
 from .llm_calls import run_llm_call
 from .planning import RowIn as RowIn
-from .planning import plan_for, sharings, unplanned
+from .planning import first_models, plan_for, sharings, unplanned
 from .program import Program
 from .run import Item, Row, RowState, Stats, row_id
 from .sharing import Sharing
@@ -65,6 +68,9 @@ class Executor:
         """What is followed, once `run` has begun with rows it could look through."""
         self.sharing: Sharing | None = None
         """What tasks share; None when every call runs on its own."""
+        self.ahead: Ahead | None = None
+        """What the plan knows of the work ahead, where several models may have to take turns."""
+        self._heads = Heads(backend, self.stats)
         self._order: Sequence[int] | None = None
         self._together = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
@@ -81,7 +87,7 @@ class Executor:
 
     async def run(self, rows: Iterable[RowIn]) -> AsyncIterator[Row]:
         """Results as rows finish. A row that could not be read may be given as its error."""
-        await self.backend.open(self.workflow.models())
+        await self.backend.open(first_models(self.workflow))
         self.stats.started = time.perf_counter()
         await self._make_plan(rows)
         source = iter(()) if self._stopped else self._in_order(rows)
@@ -101,6 +107,7 @@ class Executor:
         planned = plan.parts[part]
         self.plan, self.sharing, self._order = plan, sharing, planned.order
         self._together = len(plan.parts) > 1
+        self.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
             self.wiring = Wiring(planned.workflow).prepare()
 
@@ -167,25 +174,48 @@ class Executor:
 
     def call_begins(self, row: RowState) -> None:
         """The row asks a model."""
-        if row.calls == 0 and row.tools:
+        if row.calls == 0 and row.waits:
             self._rest(-1)
         row.calls += 1
 
     def call_ends(self, row: RowState) -> None:
         row.calls -= 1
-        if row.calls == 0 and row.tools:
+        if row.calls == 0 and row.waits:
             self._rest(1)
 
-    def tool_begins(self, row: RowState) -> None:
-        """The row waits for a tool, and rests if it asks no model meanwhile."""
-        row.tools += 1
-        if row.tools == 1 and not row.calls:
+    def wait_begins(self, row: RowState) -> None:
+        """The row waits: for a tool, for what another row does, for a model that is not there. It
+        rests if it asks no model meanwhile."""
+        row.waits += 1
+        if row.waits == 1 and not row.calls:
             self._rest(1)
 
-    def tool_ends(self, row: RowState) -> None:
-        row.tools -= 1
-        if not row.tools and not row.calls:
+    def wait_ends(self, row: RowState) -> None:
+        row.waits -= 1
+        if not row.waits and not row.calls:
             self._rest(-1)
+
+    def model_missing(self, row: RowState, missing: bool) -> None:
+        """A call of the row begins to wait for its model to be loaded, or goes on."""
+        if missing:
+            self.wait_begins(row)
+            self.call_ends(row)
+        else:
+            self.call_begins(row)
+            self.wait_ends(row)
+
+    @contextmanager
+    def at_work(self, row: RowState, path: str) -> Iterator[None]:
+        """Inside, the row waits for a tool."""
+        work: AbstractContextManager[None] = nullcontext()
+        if self.ahead is not None and isinstance(self.backend, TakesTurns):
+            work = self.backend.at_work(self.ahead, step_of(path))
+        self.wait_begins(row)
+        try:
+            with work:
+                yield
+        finally:
+            self.wait_ends(row)
 
     def _rest(self, more: int) -> None:
         if self._admission is not None:
@@ -202,7 +232,8 @@ class Executor:
         """
         if wiring.workflow.live:
             return await run_live(self, wiring.workflow, inputs, row, path)
-        program = Program(wiring, inputs, row, path, self._work, behind).start()
+        warm = self._heads.warm if wiring.splits and self._heads.possible else None
+        program = Program(wiring, inputs, row, path, self._work, behind, warm).start()
         try:
             return await program.done
         finally:
@@ -228,14 +259,15 @@ class Executor:
             return await self._do(program, node)
         assert self.sharing is not None
         name, start, row = program.path + node.id, time.perf_counter(), program.row
-        waits = isinstance(node, ToolCall)  # maybe for another row's call
+        flights = self.sharing.flights
+        waits = isinstance(node, ToolCall) or flights.under_way(key)  # for another row's work
         if waits:
-            self.tool_begins(row)
+            self.wait_begins(row)
         try:
-            value, own = await self.sharing.flights.join(key, name, lambda: self._do(program, node))
+            value, own = await flights.join(key, name, lambda: self._do(program, node))
         finally:
             if waits:
-                self.tool_ends(row)
+                self.wait_ends(row)
         if not own and isinstance(node, LLMCall | ToolCall):
             self.stats.task(node.id, node.operator, row, start, True, [], merged=True)
         return fresh(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ..dag.template import Template
 from .backends.backend import Call
 from .generation import Generation
 from .program import Program
-from .run import unnumbered
+from .run import RowState, unnumbered
 from .values import decode
 
 if TYPE_CHECKING:
@@ -56,19 +57,18 @@ async def generate(
     priority = priority_of(executor, program, node)
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
+        executor.ahead, partial(executor.model_missing, row),
         still_wanted=_lease(executor, program, node),
     )  # fmt: skip
     start = time.perf_counter()
     generations: list[Generation] = []
     own = True
-    executor.call_begins(row)
     try:
-        generations, own = await _merged(executor, call)
+        generations, own = await _merged(executor, call, row)
         if own:
             row.add(generations)
         return generations
     finally:
-        executor.call_ends(row)
         name, ok = unnumbered(path), bool(generations)
         executor.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
 
@@ -89,13 +89,26 @@ def _lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], 
     return executor.sharing.lease(program.row, node, values)
 
 
-async def _merged(executor: Executor, call: Call) -> tuple[list[Generation], bool]:
+async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[Generation], bool]:
     """The call's generations, and whether it was run rather than merged with an equal one."""
     sharing, backend = executor.sharing, executor.backend
     key = sharing.call_key(call) if sharing is not None else None
-    if sharing is None or key is None:
-        return await backend.generate(call), True
-    return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
+    if sharing is not None and key is not None and sharing.flights.under_way(key):
+        executor.wait_begins(row)
+        try:
+            return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
+        finally:
+            executor.wait_ends(row)
+    head = program.take_head(program.wiring.index[node.id])
+    executor.call_begins(row)
+    try:
+        if sharing is None or key is None:
+            return await backend.generate(call), True
+        return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
+    finally:
+        if head is not None:
+            head.release()
+        executor.call_ends(row)
 
 
 def _seed(run: int, row: str | int, path: str, turn: int) -> int:

@@ -6,12 +6,15 @@ from array import array
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..dag.ahead import Ahead
 from ..dag.errors import PlaitError
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.optimize import check_names
+from ..dag.phases import moves, together
 from ..dag.plan import plan_together
 from ..dag.rules import RULES
+from ..dag.turns import SEARCHED
 from .liveness import Liveness
 from .run import Item
 from .sharing import Sharing, reads_may_merge
@@ -38,6 +41,15 @@ def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
 def rules_off(plan: bool, disable: Collection[str] = ()) -> list[str]:
     """Names of the rules that a run does without."""
     return [r.__name__ for r in RULES if not plan or r.__name__ in disable]
+
+
+def first_models(*workflows: Workflow) -> tuple[str, ...]:
+    """The models of workflows that run together, those that are asked first in front."""
+    known = dict.fromkeys(model for workflow in workflows for model in workflow.models())
+    if len(known) > 1:
+        found = moves(together(Ahead(workflow).steps for workflow in workflows), searched=SEARCHED)
+        known = dict.fromkeys((*(move.load for move in found), *known))
+    return tuple(known)
 
 
 def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..dag.errors import PlaitError, RowError
+from ..dag.observed import Observed
 from .generation import Generation, Usage
 from .values import to_json
 
@@ -89,13 +91,13 @@ class RowState:
     """
 
     __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
-                 "completion_tokens", "started", "calls", "tools")  # fmt: skip
+                 "completion_tokens", "started", "calls", "waits")  # fmt: skip
 
     def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
         self.place, self.rank = place, rank
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
-        self.calls = self.tools = 0  # LLM and tool calls that it waits for
+        self.calls = self.waits = 0  # LLM calls it makes, and what else it waits for
         self.started = time.perf_counter()
 
     def add(self, generations: list[Generation]) -> None:
@@ -133,6 +135,12 @@ class NodeStats:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    seen: Observed = field(default_factory=Observed)
+    """How long answers are, how long tools take, how many values differ: for the cost model."""
+
+    def as_json(self) -> dict[str, Any]:
+        counters = {f: getattr(self, f) for f in NodeStats.__slots__ if f != "seen"}
+        return {**counters, "seen": self.seen.as_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +206,13 @@ class Stats:
             counted.merged += 1
             return
         counted.seconds += end - start
+        seen = counted.seen
+        if ok and not generations:
+            seen.seconds.add(end - start)
         for g in generations:
             usage = g.usage
+            seen.answers.add(usage.completion_tokens)
+            seen.value(g.text)
             counted.prompt_tokens += usage.prompt_tokens
             counted.cached_tokens += usage.cached_tokens
             counted.completion_tokens += usage.completion_tokens
@@ -211,6 +224,14 @@ class Stats:
             self.spans.append(Span(node, operator, row.id, start - zero, end - zero, ok))
         else:
             self.spans_dropped += 1
+
+    def result(self, node: str, value: Any) -> None:
+        """Learn from the result of a tool, before its task is counted."""
+        counted = self.nodes.get(node)
+        if counted is None:
+            counted = self.nodes[node] = NodeStats("ToolCall")
+        with suppress(Exception):  # of the value's own class
+            counted.seen.value(value if type(value) is str else repr(value))
 
     def row(self, row: Row) -> None:
         """Count one finished row."""
@@ -225,9 +246,7 @@ class Stats:
         names = ("rows_total", "rows_ok", "rows_failed", "prompt_tokens", "cached_tokens",
                  "completion_tokens", "errors", "spans_dropped", "merged",
                  "planning_seconds")  # fmt: skip
-        nodes = {
-            name: {f: getattr(s, f) for f in NodeStats.__slots__} for name, s in self.nodes.items()
-        }
+        nodes = {name: node.as_json() for name, node in self.nodes.items()}
         return {**{n: getattr(self, n) for n in names}, "seconds": self.seconds, "nodes": nodes}
 
 

@@ -84,6 +84,10 @@ class SingleFlight:
             self._leave(key, flight, waiter)
             raise
 
+    def under_way(self, key: Hashable) -> bool:
+        """Whether whoever asks now waits for another's work."""
+        return key in self._flights
+
     def has(self, key: Hashable) -> bool:
         """Whether a result is kept under this key."""
         return key in self._kept

@@ -28,13 +28,14 @@ async def call_tool(
     """The result of one call, counted under `id`."""
     row, path = program.row, program.path + id
     start, ok, own = time.perf_counter(), False, True
-    executor.tool_begins(row)
     try:
-        value, own = await _merged(executor, tool, arguments, path)
+        with executor.at_work(row, path):
+            value, own = await _merged(executor, tool, arguments, path)
         ok = True
+        if own:
+            executor.stats.result(unnumbered(path), value)
         return value
     finally:
-        executor.tool_ends(row)
         executor.stats.task(unnumbered(path), "ToolCall", row, start, ok, [], merged=not own)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from ...dag.ahead import Ahead
 from ...dag.messages import Prompt
 from ...dag.sampling import Sampling
 from ..generation import Generation
@@ -29,6 +31,11 @@ class Call:
     row: str = ""
     raw: bool = False
     """Do not apply the chat template to a text."""
+    ahead: Ahead | None = None
+    """What the plan knows of the run that asks; `node` names a step of it."""
+    waits: Callable[[bool], None] | None = None
+    """Told True when the call begins to wait for a model that is not in memory, False when it has
+    come (or the call is cancelled)."""
     still_wanted: Callable[[], float] | None = None
     """To be called once when the call has ended well: the share of its prompt that other calls
     will begin with. What lies behind it may be forgotten first."""
@@ -58,4 +65,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give memory and threads back. Calls still running fail with EngineError."""
+        ...
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A backend whose models may have to make room for each other. It keeps a model for tools that
+    run if the calls after them will ask for it."""
+
+    def at_work(self, ahead: Ahead, step: str) -> AbstractContextManager[None]:
+        """A tool is at work inside the block, as this step of a run."""
         ...
