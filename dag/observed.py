@@ -154,5 +154,8 @@ class Observed:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Observed:
         """From `as_json`. Raises KeyError, TypeError or ValueError for anything else."""
-        sketches = {n: Sketch.of(data[n]) for n in ("answers", "seconds", "sizes") if n in data}
-        return cls(**sketches, different=int(data.get("different", 0)))
+        answers, seconds, sizes = (
+            Sketch.of(data[name]) if name in data else Sketch()
+            for name in ("answers", "seconds", "sizes")
+        )
+        return cls(answers, seconds, sizes, int(data.get("different", 0)))
