@@ -52,6 +52,10 @@ def _told(step: Step) -> Iterator[str]:
         yield f"prefill {step.prefill_asked:,} -> {step.prefill_computed:,}"
     if step.static_prefix:
         yield f"{_count(step.static_prefix, 'character')} shared in front"
+    if step.early is not None:
+        yield f"begun before {step.early} is there"
+    if step.ahead:
+        yield "called before its turn"
 
 
 def _calls(step: Step) -> str:

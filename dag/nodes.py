@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import OutputError, first_line
 from .sampling import Sampling
+from .shown import Shown
 from .source import Source
 from .template import Path, Template, Text
 
@@ -207,6 +208,9 @@ class LLMCall(Node):
     sampling: Sampling
     model: str = "default"
     """Alias of the model."""
+    early: int | None = None
+    """Slots before the first whose value comes late: the KV of what goes before it is computed
+    while that is awaited. None: the prompt is computed when it is whole."""
 
     def args(self) -> Args:
         return self.bound
@@ -218,6 +222,8 @@ class ToolCall(Node):
 
     tool: ToolSpec
     bound: Args
+    ahead: bool = False
+    """May be called before it is asked for: nothing comes of it but its value."""
 
     def args(self) -> Args:
         return self.bound
@@ -279,7 +285,7 @@ class Loop(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Workflow:
+class Workflow(Shown):
     """A program made of operators: a DAG with named inputs and one output."""
 
     name: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from .nodes import (
@@ -73,6 +74,10 @@ class Step:
     """Prompt tokens of its calls, about; None when its prompts cannot be known before running."""
     prefill_computed: int | None = None
     """Of those, what is left when equal calls and prefixes are computed once."""
+    early: str | None = None
+    """The slot up to which its prompts are computed before they are whole."""
+    ahead: bool | None = None
+    """Its tool may be called before its turn."""
     effect: Effect | None = None
     """Effect of the tool it calls."""
     limit: int | None = None
@@ -146,11 +151,14 @@ class _Walker:
             if isinstance(node.prompt, Template):
                 known["prompt"] = str(node.prompt)
                 known["static_prefix"] = len(node.prompt.static_prefix())
+                if node.early is not None:
+                    known["early"] = str(next(islice(node.prompt.slots(), node.early, None)))
         match node:
             case Agent(max_turns=turns):
                 known["limit"] = turns
             case ToolCall(tool=tool):
                 known["effect"] = tool.effect
+                known["ahead"] = node.ahead or None
             case Map(max_width=width):
                 known["limit"] = width
             case Loop(max_iters=most):

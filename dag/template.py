@@ -128,6 +128,19 @@ class Template:
         for message in self.messages:
             yield from (p for p in message.parts if isinstance(p, Slot))
 
+    def until(self, count: int, filler: str) -> Template:
+        """The template with a filler in place of every slot from number `count` on."""
+        seen = 0
+        messages: list[Text] = []
+        for message in self.messages:
+            parts: list[Part] = []
+            for part in message.parts:
+                late = isinstance(part, Slot) and seen >= count
+                seen += isinstance(part, Slot)
+                parts.append(filler if late else part)
+            messages.append(Text(message.role, tuple(parts)))
+        return Template(tuple(messages), self.bare)
+
     def static_prefix(self) -> str:
         """Text before the first slot: what every row shares."""
         out: list[str] = []

@@ -57,18 +57,21 @@ async def generate(
     priority = priority_of(executor, program, node)
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
-        executor.ahead, partial(executor.model_missing, row),
+        ahead=executor.ahead, waits=partial(executor.model_missing, row),
         still_wanted=_lease(executor, program, node),
     )  # fmt: skip
     start = time.perf_counter()
     generations: list[Generation] = []
     own = True
+    head = program.take_head(node.id)
     try:
         generations, own = await _merged(executor, call, row)
         if own:
             row.add(generations)
         return generations
     finally:
+        if head is not None:
+            head.release()
         name, ok = unnumbered(path), bool(generations)
         executor.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
 
@@ -99,15 +102,12 @@ async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[G
             return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
         finally:
             executor.wait_ends(row)
-    head = program.take_head(program.wiring.index[node.id])
     executor.call_begins(row)
     try:
         if sharing is None or key is None:
             return await backend.generate(call), True
         return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
     finally:
-        if head is not None:
-            head.release()
         executor.call_ends(row)
 
 

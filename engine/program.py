@@ -13,6 +13,7 @@ from typing import Any
 from ..dag.errors import EngineError, PlaitError, RowError, first_line
 from ..dag.nodes import Branch, Project, resolve
 from ..dag.template import project
+from .backends.warm import Kept
 from .run import RowState
 from .wiring import NOT_DEMANDED, Kind, Wiring
 
@@ -23,11 +24,11 @@ class Program:
     """State of one body for one row. `done` resolves to the output or raises the row's error."""
 
     __slots__ = ("wiring", "row", "path", "values", "done", "_work", "_waiting", "_left", "_tasks",
-                 "_sides", "behind")  # fmt: skip
+                 "_sides", "behind", "_warm", "_splits", "_heads")  # fmt: skip
 
     def __init__(
         self, wiring: Wiring, inputs: dict[str, Any], row: RowState, path: str, work: Work,
-        behind: float = 0.0,
+        behind: float = 0.0, warm: Work | None = None,
     ) -> None:  # fmt: skip
         self.wiring, self.row, self.path = wiring, row, path
         self.behind = behind
@@ -38,10 +39,15 @@ class Program:
         self._left = set(wiring.goals)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sides: dict[int, list[int]] = {}  # node -> branches whose taken side needs it
+        self._warm = warm
+        self._splits = dict(wiring.splits) if warm is not None else {}
+        self._heads: dict[int, Kept] = {}
 
     def start(self) -> Program:
         """Start every node that waits for nothing."""
         self._advance(list(self.wiring.ready))
+        if self._splits:
+            self._begin_heads()
         if not self._left:
             self._finish()
         return self
@@ -50,6 +56,8 @@ class Program:
         """Stop everything under way; `done` is cancelled."""
         for task in list(self._tasks):
             task.cancel()
+        while self._heads:
+            self._heads.popitem()[1].release()
         self.done.cancel()
 
     # -- values arriving -----------------------------------------------------------------------
@@ -116,6 +124,30 @@ class Program:
     def _has(self, i: int) -> bool:
         return self.wiring.nodes[i].id in self.values
 
+    # -- prompts begun early -------------------------------------------------------------------
+
+    def _begin_heads(self) -> None:
+        """Have prompts begun whose first values are there while others are awaited."""
+        assert self._warm is not None
+        for i, wanted in list(self._splits.items()):
+            if self._waiting[i] != NOT_DEMANDED and all(map(self._has, wanted)):
+                del self._splits[i]
+                if self._waiting[i] > 0:
+                    task = asyncio.get_running_loop().create_task(self._warm(self, i))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+
+    def keep_head(self, i: int, head: Kept) -> None:
+        """Hold the beginning of a node's prompt until its call has ended."""
+        if self._waiting[i] > 0 and not self.done.done():
+            self._heads[i] = head
+        else:
+            head.release()  # it came too late
+
+    def take_head(self, id: str) -> Kept | None:
+        """The beginning kept for a call, whose to give back it is now."""
+        return self._heads.pop(self.wiring.index[id], None) if self._heads else None
+
     # -- work ----------------------------------------------------------------------------------
 
     def _spawn(self, i: int) -> None:
@@ -138,6 +170,8 @@ class Program:
             self._settle(i, value, ready)
             if ready:
                 self._advance(ready)
+            if self._splits:
+                self._begin_heads()
             if not self._left:
                 self._finish()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from ..dag.nodes import (
@@ -29,6 +30,7 @@ from ..dag.nodes import (
     refs,
 )
 from ..dag.sampling import Sampling
+from ..dag.template import Template
 from .values import constrain
 
 NOT_DEMANDED = -1
@@ -94,6 +96,18 @@ class Wiring:
         return tuple(waiting), tuple(i for i, count in enumerate(waiting) if count == 0)
 
     @cached_property
+    def splits(self) -> dict[int, tuple[int, ...]]:
+        """Calls whose prompts are begun early, and the nodes whose values that takes."""
+        found: dict[int, tuple[int, ...]] = {}
+        for i, node in enumerate(self.nodes):
+            if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
+                if node.early is None:
+                    continue
+                names = {slot.name for slot in islice(node.prompt.slots(), node.early)}
+                found[i] = self._open(arg for name, arg in node.bound if name in names)
+        return found
+
+    @cached_property
     def samplings(self) -> dict[str, Sampling]:
         """Sampling settings of every LLM call, with the constraint its type asks for."""
         return {
@@ -137,7 +151,8 @@ class Wiring:
 
     def prepare(self) -> Wiring:
         """Work out everything now, so that mistakes show before the first row runs."""
-        assert self.samplings is not None and self.length >= 0.0
+        assert self.samplings is not None and self.splits is not None
+        assert self.length >= 0.0
         for body in self.bodies.values():
             body.prepare()
         return self

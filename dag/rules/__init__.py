@@ -17,6 +17,7 @@ from .merge_calls import merge_calls
 from .order_rows import order_rows
 from .prune_unused import prune_unused
 from .share_prefixes import share_prefixes
+from .split_prefill import split_prefill
 
 if TYPE_CHECKING:
     from ..logical import Plan
@@ -28,6 +29,8 @@ RULES: tuple[Rule, ...] = (
     fold_constants,
     # Before anything is counted: what is never used is no work.
     prune_unused,
+    # Marks nodes, so before the rules that keep nodes in what they find.
+    split_prefill,
     # Needs the final nodes. Fewer calls also means fewer prompts to compare.
     merge_calls,
     # Looks at the prompts that are left, and at the numbers of their values.

@@ -1,7 +1,7 @@
 """The local backend: models of this machine, each served by an `LLM` engine of its own.
 
-Models load at their first use. Under a memory limit an idle one makes room for another; a model
-with calls under way stays. Loading happens in threads, so the event loop goes on.
+Models load at their first use. Under a memory limit an idle one makes room for another, in the
+order the plan says; a model with calls under way stays. See `gate.py`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...dag.ahead import Ahead, step_of
 from ...dag.errors import ConfigError, EngineError, PromptError, list_names
 from ...dag.messages import Message, user
 from ...dag.sampling import Sampling
 from ..generation import Generation
 from ..models import find_model
 from .backend import Call
+from .gate import Gate
+from .warm import Head, Kept
 
 if TYPE_CHECKING:
     from ..llm import LLM
@@ -52,7 +55,7 @@ class LocalBackend:
         self._paths = {alias: find_model(name) for alias, name in models.items()}
         self._lock = threading.Lock()
         self._shelf: Shelf[LLM] | None = None
-        self._loading = ThreadPoolExecutor(max(4, len(self._paths)), "plait-load")
+        self._gate: Gate | None = None
         self._tokenizing = ThreadPoolExecutor(1, "plait-tokenize")
         self._closed = False
         self._warned = False
@@ -63,19 +66,32 @@ class LocalBackend:
                 known = list_names(list(self._paths))
                 raise ConfigError(f"no model is given for alias {alias!r}: known are {known}")
         # Under a limit not all of them may fit at once; the first tells what cannot load at all.
-        for alias in models if self._memory is None else models[:1]:
-            async with self._borrow(alias):
+        needed = list(models) if self._memory is None else self._first(models)
+        for alias in needed:
+            async with self._models().borrow(alias):
                 pass
+
+    def _first(self, models: Sequence[str]) -> list[str]:
+        """The first of several models, unless one of them is there already."""
+        shelf = self._shelf_of()
+        loaded = {shelf.name(alias) for alias in shelf.loaded}
+        there = any(shelf.name(alias) in loaded for alias in models)
+        return [] if there else list(models[:1])
 
     def llm(self, alias: str) -> LLM:
         """The engine of an alias, loaded now if it is not. Blocks while it loads."""
-        with self._models().borrow(alias) as llm:
+        with self._shelf_of().borrow(alias) as llm:
             return llm
+
+    def at_work(self, ahead: Ahead, step: str) -> AbstractContextManager[None]:
+        """A tool is at work inside the block, as this step of a run."""
+        return self._models().at_work(ahead, step)
 
     async def generate(self, call: Call) -> list[Generation]:
         if call.model not in self._paths:
             await self.open((call.model,))
-        async with self._borrow(call.model) as llm:
+        gate, step = self._models(), step_of(call.node)
+        async with gate.borrow(call.model, step, call.ahead, call.waits) as llm:
             token_ids = await self._encode(llm, call)
             sampling = self._supported(call.sampling)
             done = await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
@@ -85,7 +101,22 @@ class LocalBackend:
                     llm.let_go((*token_ids, *generation.token_ids[:-1]), keep)
             return done
 
-    def _models(self) -> Shelf[LLM]:
+    async def warm(self, head: Head) -> Kept | None:
+        """Compute what the head's two prompts begin with in common, when there is time for it.
+        None when its model is not loaded: a head is no reason to load one."""
+        shelf = self._shelf
+        llm = shelf.take_loaded(head.model) if shelf is not None else None
+        if shelf is None or llm is None:
+            return None
+        try:
+            calls = (Call(prompt, Sampling(), tools=head.tools) for prompt in head.prompts)
+            one, two = [await self._encode(llm, call) for call in calls]
+            kept = llm.warm(one[: _same(one, two)], llm.now() + head.hold)
+            return Kept(lambda: llm.release(kept))
+        finally:
+            shelf.give(head.model)
+
+    def _shelf_of(self) -> Shelf[LLM]:
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
@@ -93,35 +124,12 @@ class LocalBackend:
                 self._shelf = _shelf(self._paths, self._memory, self._options)
             return self._shelf
 
-    @asynccontextmanager
-    async def _borrow(self, alias: str) -> AsyncIterator[LLM]:
-        """An engine that stays loaded inside the block."""
-        shelf = self._shelf
-        llm = shelf.take_loaded(alias) if shelf is not None else None
-        if llm is None:
-            llm = await self._load(alias)
-            shelf = self._models()
-        assert shelf is not None
-        try:
-            yield llm
-        finally:
-            shelf.give(alias)
-
-    async def _load(self, alias: str) -> LLM:
-        """Take an engine that must be loaded first. Whoever stops waiting gives it back."""
-        loop = asyncio.get_running_loop()
-        taken = loop.run_in_executor(self._loading, lambda: self._models().take(alias))
-        try:
-            return await asyncio.shield(taken)
-        except asyncio.CancelledError:
-            taken.add_done_callback(
-                lambda done: None if done.cancelled() or done.exception() else self._give(alias)
-            )
-            raise
-
-    def _give(self, alias: str) -> None:
-        if self._shelf is not None:
-            self._shelf.give(alias)
+    def _models(self) -> Gate:
+        if self._gate is None or self._closed:
+            shelf = self._shelf_of()
+            with self._lock:
+                self._gate = self._gate or Gate(shelf)
+        return self._gate
 
     async def _encode(self, llm: LLM, call: Call) -> Sequence[int]:
         prompt = call.prompt
@@ -180,8 +188,15 @@ class LocalBackend:
             shelf = self._shelf
         if shelf is not None:
             shelf.close()
-        for pool in (self._loading, self._tokenizing):
-            pool.shutdown(wait=False, cancel_futures=True)
+        if self._gate is not None:
+            self._gate.close()
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+
+
+def _same(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens two prompts have in common at their beginnings."""
+    pairs = enumerate(zip(one, two, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
 def _shelf(

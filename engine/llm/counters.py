@@ -34,6 +34,10 @@ class Tally:
     """KV tokens read, a shared run once per step."""
     total_read: int = 0
     """KV tokens read if each request had read its own."""
+    warmed_tokens: int = 0
+    """Of the prefill tokens, those computed for heads, when nothing else was to be done."""
+    warmed_used: int = 0
+    """Of those, in heads with which a prompt then began."""
     flops: float = 0.0
     bytes_read: float = 0.0
     """Weights and distinct KV."""

@@ -32,6 +32,7 @@ from .sampler import seed_of
 from .scheduler import Limits, Scheduler
 from .stops import TextStream
 from .thread import StepThread
+from .warming import Head, Warming
 from .work import Work
 
 
@@ -100,6 +101,7 @@ class LLM:
             clock,
             self._calls.show,
         )
+        self._warming = Warming(self._loop.scheduler, self._loop.tally)
         self._numbers = itertools.count()
         self._thread.start(self._step)
 
@@ -189,6 +191,24 @@ class LLM:
         """Drop a pin; False when it had ended before."""
         return await self._thread.ask(lambda: self._tree.unpin(pin, self._clock()))
 
+    # ---- heads -----------------------------------------------------------------------------
+
+    def warm(self, token_ids: Sequence[int], until: float, salt: str = "") -> Head:
+        """Compute the KV of these tokens when there is nothing else to do, and pin it until the
+        head is released, or until a deadline in the clock's seconds. Never in anybody's way."""
+        head = Head(tuple(token_ids[: self.max_context - 1]), until, salt)
+        if head.tokens:
+            self._thread.post(lambda: self._warming.add(head))
+        return head
+
+    def now(self) -> float:
+        """The clock in which deadlines are told."""
+        return self._clock()
+
+    def release(self, head: Head) -> None:
+        """The prompt that begins with it has been computed, or will not come."""
+        self._thread.post(lambda: self._warming.release(head, self._clock()))
+
     # ---- costs -----------------------------------------------------------------------------
 
     @property
@@ -242,16 +262,20 @@ class LLM:
             self._loaded = None
             self._runner.release()
             return False
+        self._warming.begin(self._numbers, self._clock())
         if self._loop.busy:
             for outcome in self._loop.step():
-                self._loop.abort(self._calls.take(outcome))
-        return self._loop.busy
+                if not outcome.request.warm:
+                    self._loop.abort(self._calls.take(outcome))
+            self._warming.end(self._clock())
+        return self._loop.busy or self._warming.waiting
 
     def _submit(self, call: GenerateCall) -> None:
         self._calls.open(call)
         tally = self._loop.tally
         tally.prompt_tokens += len(call.requests[0].prompt)
         tally.requests += len(call.requests)
+        self._warming.met(call.requests[0].prompt, call.requests[0].salt)
         for request in call.requests:
             self._loop.scheduler.add(request)
 

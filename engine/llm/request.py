@@ -36,6 +36,8 @@ class Request:
     arrival: float
     priority: float = 0.0
     salt: str = ""
+    warm: bool = False
+    """Only its prompt is computed, and nothing generated."""
     limit: int = 0
     """Length at which it ends: the prompt and max_tokens, or the context."""
     expected: int = 0
@@ -136,4 +138,4 @@ class Chunk:
     @property
     def samples(self) -> bool:
         """Its last token's logits choose the next token."""
-        return self.end == len(self.request.tokens)
+        return self.end == len(self.request.tokens) and not self.request.warm

@@ -1,0 +1,147 @@
+"""Heads of prompts, computed while the values behind them are awaited.
+
+A head is a beginning that a prompt will surely have. It is computed in pieces, each within one step
+and only when nothing else could be: a request that arrives meanwhile waits for one piece at most.
+What is computed lies in the prefix tree like any other KV, pinned until the head is released or its
+time is up; the prompt itself then finds it there, token by token, or computes what differs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ...cache.radix import RadixTree
+from ...dag.sampling import Sampling
+from .counters import Tally
+from .request import Request
+from .scheduler import Scheduler
+
+PIECE = 256
+"""Most tokens computed in one step that nobody else is in."""
+BESIDE = 0.1
+"""How much longer a step of others may become by a piece, as a share of it."""
+LEAST = 32
+"""Fewer missing tokens are left to the prompt itself."""
+MOST = 64
+"""Heads that may wait; further ones are refused."""
+
+
+@dataclass(slots=True, eq=False)
+class Head:
+    """The beginning of a prompt. `computed` and `used` may be read at any time."""
+
+    tokens: tuple[int, ...]
+    until: float
+    """When it is given up, by the engine's clock."""
+    salt: str = ""
+    computed: int = 0
+    """Tokens computed for it."""
+    used: bool = False
+    """A prompt that begins with it has come."""
+    pin: int | None = None
+
+
+@dataclass(slots=True)
+class Warming:
+    """The heads that wait, and those that are kept. Used on the step thread only."""
+
+    scheduler: Scheduler
+    tally: Tally
+    _waiting: deque[Head] = field(default_factory=deque)
+    _kept: list[Head] = field(default_factory=list)
+    _piece: tuple[Head, Request] | None = None
+
+    @property
+    def tree(self) -> RadixTree:
+        return self.scheduler.tree
+
+    def add(self, head: Head) -> None:
+        """Compute it when there is time."""
+        known = any(head.tokens == other.tokens for other in (*self._waiting, *self._kept))
+        if not known and len(self._waiting) < MOST and self._missing(head) >= LEAST:
+            self._waiting.append(head)
+
+    def release(self, head: Head, now: float) -> None:
+        """Nobody waits for it any more; a second time does nothing."""
+        if head in self._waiting:
+            self._waiting.remove(head)
+        self._let_go(head, now)
+
+    def met(self, prompt: Sequence[int], salt: str) -> None:
+        """A prompt has come: the heads that it begins with were of use."""
+        for head in (*self._waiting, *self._kept):
+            size = len(head.tokens)
+            if not head.used and head.salt == salt and tuple(prompt[:size]) == head.tokens:
+                head.used = True
+                self.tally.warmed_used += head.computed
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def begin(self, numbers: Iterator[int], now: float) -> None:
+        """Put a piece into the next step, if there is room in it."""
+        for head in [h for h in self._kept if h.until <= now]:
+            self._let_go(head, now)
+        size = self._size() if self._waiting else 0
+        while self._waiting and size >= LEAST:
+            head = self._waiting[0]
+            missing = self._missing(head)
+            if head.until <= now or missing < LEAST:
+                self._waiting.popleft()
+                self._keep(head, now)
+                continue
+            end = len(head.tokens) - max(0, missing - size)
+            request = Request(
+                next(numbers), head.tokens[:end], Sampling(max_tokens=1), 0, now, salt=head.salt,
+                limit=end + 1, expected=end, warm=True,
+            )  # fmt: skip
+            self.scheduler.add(request)
+            self._piece = head, request
+            return
+
+    def end(self, now: float) -> None:
+        """The step has run, and its piece is in the tree, unless there was no room for it."""
+        if self._piece is None:
+            return
+        (head, request), self._piece = self._piece, None
+        if request.computed < len(request.prompt):
+            self.scheduler.remove(request, now)
+            if head in self._waiting:
+                self._waiting.remove(head)
+            return
+        done = len(request.prompt) - (request.cached or 0)
+        self.scheduler.remove(request, now)
+        head.computed += done
+        self.tally.warmed_tokens += done
+        self.tally.warmed_used += done if head.used else 0
+
+    # ---- inside ----------------------------------------------------------------------------
+
+    def _size(self) -> int:
+        """Tokens of a piece in the next step: many when it is empty, few beside decoding, none
+        beside or before the prefill of a prompt that is there."""
+        scheduler, costs = self.scheduler, self.scheduler.costs
+        if scheduler.waiting or any(r.prefilling for r in scheduler.running):
+            return 0
+        if not scheduler.running:
+            return PIECE
+        step = costs.decode_seconds(len(scheduler.running), 0)
+        return min(PIECE, int(BESIDE * step / costs.token)) if costs.token > 0 else PIECE
+
+    def _missing(self, head: Head) -> int:
+        return len(head.tokens) - self.tree.match(head.tokens, head.salt).total
+
+    def _keep(self, head: Head, now: float) -> None:
+        head.pin = self.tree.pin(head.tokens, head.until, now, head.salt)
+        if head.pin is not None:
+            self._kept.append(head)
+
+    def _let_go(self, head: Head, now: float) -> None:
+        if head in self._kept:
+            self._kept.remove(head)
+        if head.pin is not None:
+            self.tree.unpin(head.pin, now)
+            head.pin = None
