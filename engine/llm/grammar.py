@@ -1,40 +1,52 @@
 """Output that must be JSON of a schema, match a regex, or be one of some choices.
 
-llguidance (the extra `json`) does the work; the engine knows it as three methods: which tokens
-may come next, that one came, and whether the text could end here.
+llguidance (the extra `json`) says which tokens may come next; the engine knows it as three
+methods: those tokens, that one came, and whether the text could end here. What it lets through is
+checked against the schema once more at the end.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections import OrderedDict
 from typing import Any
 
 import torch
 
 from ...dag.errors import GenerationError, PromptError, first_line
 from ...dag.sampling import Sampling
+from .schema import Schema
 
 JSON_SPACE = r"\n?[ ]{0,8}"
 """Room for usual styles, but bounded: a small model can otherwise write spaces for ever."""
-
-_BITS = torch.arange(8, dtype=torch.uint8)
+KEPT = 64
+"""Compiled constraints kept for the calls to come."""
 
 
 class Grammar:
     """The constraint on one generation."""
 
-    def __init__(self, matcher: Any, vocab_size: int, device: torch.device) -> None:
+    def __init__(
+        self, matcher: Any, schema: Schema | None, vocab_size: int, bits: torch.Tensor
+    ) -> None:
         self._matcher = matcher
+        self._schema = schema
         self._vocab_size = vocab_size
-        self._device = device
+        self._bits = bits
+
+    def copy(self) -> Grammar:
+        """The same constraint, from where this one is."""
+        return Grammar(self._matcher.deep_copy(), self._schema, self._vocab_size, self._bits)
 
     def allowed(self) -> torch.Tensor:
-        """Boolean over the vocabulary: tokens that may come next."""
+        """Boolean over the vocabulary: tokens that may come next.
+
+        GenerationError when there are none: the constraint has led where it cannot be met.
+        """
         packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
-        packed = packed.to(self._device)
-        bits = (packed[:, None] >> _BITS.to(self._device)) & 1
-        mask = bits.flatten().bool()
+        if not packed.any():
+            raise GenerationError("the output constraint cannot be met: no text can follow here")
+        mask = ((packed.to(self._bits.device)[:, None] >> self._bits) & 1).flatten().bool()
         if len(mask) < self._vocab_size:
             mask = torch.nn.functional.pad(mask, (0, self._vocab_size - len(mask)))
         return mask[: self._vocab_size]
@@ -54,6 +66,18 @@ class Grammar:
         """The text so far is a whole sentence of the grammar."""
         return bool(self._matcher.is_accepting() or self._matcher.is_stopped())
 
+    def check(self, text: str, max_tokens: int, cut: bool) -> None:
+        """GenerationError unless the finished text is whole and, for a schema, JSON of it.
+
+        cut: a stop string ended it, wherever the grammar was; JSON has to be whole all the same.
+        """
+        if not cut and not self.complete:
+            raise GenerationError(
+                f"the text ended before its constraint was met (max_tokens={max_tokens})"
+            )
+        if self._schema is not None:
+            self._schema.check(text)
+
 
 class Grammars:
     """Compiles constraints for one tokenizer."""
@@ -61,13 +85,24 @@ class Grammars:
     def __init__(self, tokenizer: Any | None, vocab_size: int, device: torch.device) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._device = device
+        self._bits = torch.arange(8, dtype=torch.uint8, device=device)
         self._ll_tokenizer: Any = None
+        self._compiled: OrderedDict[object, Grammar] = OrderedDict()
 
     def compile(self, sampling: Sampling) -> Grammar | None:
         """The grammar of these settings, None without one. PromptError when it cannot be met."""
         if not sampling.constrained:
             return None
+        schema = Schema(sampling.json_schema) if sampling.json_schema is not None else None
+        key = schema.text if schema else (sampling.regex, sampling.choice)
+        grammar = self._compiled.get(key) or self._compile(sampling, schema)
+        self._compiled[key] = grammar
+        self._compiled.move_to_end(key)
+        if len(self._compiled) > KEPT:
+            self._compiled.popitem(last=False)
+        return grammar.copy()
+
+    def _compile(self, sampling: Sampling, schema: Schema | None) -> Grammar:
         llguidance = _llguidance()
         if self._tokenizer is None:
             raise PromptError("constrained output needs a tokenizer, and this model has none")
@@ -76,36 +111,34 @@ class Grammars:
 
             self._ll_tokenizer = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size)
         try:
-            matcher = llguidance.LLMatcher(self._ll_tokenizer, _source(llguidance, sampling))
+            source = _source(llguidance, sampling, schema)
+            matcher = llguidance.LLMatcher(self._ll_tokenizer, source)
         except Exception as error:
             raise PromptError(f"the output constraint is invalid: {first_line(error)}") from error
         if problem := matcher.get_error():
             raise PromptError(f"the output constraint is invalid: {_first(problem)}")
-        grammar = Grammar(matcher, self._vocab_size, self._device)
-        if not grammar.complete and not bool(grammar.allowed().any()):
-            raise PromptError("the output constraint allows no text at all")
+        grammar = Grammar(matcher, schema, self._vocab_size, self._bits)
+        if not _has_text(grammar, schema):
+            raise PromptError("the output constraint cannot be met: no text satisfies it")
         return grammar
 
 
-def check_complete(grammar: Grammar, sampling: Sampling, text: str) -> None:
-    """The finished text is whole and, for a schema, parses as JSON."""
-    if not grammar.complete:
-        raise GenerationError(
-            f"the text ended before its constraint was met (max_tokens={sampling.max_tokens})"
-        )
-    if sampling.json_schema is not None:
-        try:
-            json.loads(text)
-        except ValueError as error:
-            raise GenerationError(f"the constrained text is not JSON: {error}") from error
+def _has_text(grammar: Grammar, schema: Schema | None) -> bool:
+    """Whether some text can begin; the empty one is an answer to a regex, but is not JSON."""
+    if schema is None and grammar.complete:
+        return True
+    try:
+        grammar.allowed()
+    except GenerationError:
+        return False
+    return schema is None or not grammar.complete
 
 
-def _source(llguidance: Any, sampling: Sampling) -> str:
+def _source(llguidance: Any, sampling: Sampling, schema: Schema | None) -> str:
     matcher = llguidance.LLMatcher
-    if sampling.json_schema is not None:
-        schema = json.dumps(dict(sampling.json_schema))
+    if schema is not None:
         spaces = {"whitespace_pattern": JSON_SPACE}
-        return str(matcher.grammar_from_json_schema(schema, defaults=spaces))
+        return str(matcher.grammar_from_json_schema(schema.text, defaults=spaces))
     if sampling.regex is not None:
         return str(matcher.grammar_from_regex(sampling.regex))
     assert sampling.choice is not None

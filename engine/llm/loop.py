@@ -13,7 +13,6 @@ from ..generation import FinishReason, Generation, TokenLogprob, Usage
 from .attention.plan import Layout, lay_out
 from .counters import Tally
 from .detokenizer import Decoder
-from .grammar import check_complete
 from .request import Chunk, Request
 from .sampler import Draw, choose
 from .scheduler import CannotFit, Scheduler
@@ -83,11 +82,16 @@ class StepLoop:
         ready = self._clock()
         logits = self._runner.run(layout)
         sampled = [c.request for c in layout.chunks if c.samples]
-        chosen = choose(logits[: len(sampled)], [_draw(r) for r in sampled])
+        draws, broken = _draws(sampled)
+        chosen = choose(logits[: len(sampled)], draws)
         ran = self._clock()
         self.scheduler.commit(chunks, ran)
         outcomes: list[Outcome] = []
         for request, token, logprob in zip(sampled, chosen.tokens, chosen.logprobs, strict=True):
+            error = broken.get(request.number)
+            if error is not None:
+                outcomes.append(self._fail(request, error))
+                continue
             outcome = self._take(request, token, logprob)
             if outcome is not None:
                 outcomes.append(outcome)
@@ -132,8 +136,8 @@ class StepLoop:
             reason = self._reason(request, token)
             if reason is not None:
                 return self._finish(request, reason)
-        except PlaitError as error:
-            return self._fail(request, error)
+        except Exception as error:
+            return self._fail(request, _as_plait(error, "a token could not be taken"))
         return None
 
     def _reason(self, request: Request, token: int) -> FinishReason | None:
@@ -167,8 +171,9 @@ class StepLoop:
 
     def _finish(self, request: Request, reason: FinishReason) -> Outcome:
         text = self._text(request)
-        if request.grammar is not None and not (request.stream and request.stream.stopped):
-            check_complete(request.grammar, request.sampling, text)
+        if request.grammar is not None:
+            cut = request.stream is not None and request.stream.stopped
+            request.grammar.check(text, request.sampling.max_tokens, cut)
         self.scheduler.remove(request, self._clock())
         self.tally.finished += 1
         usage = Usage(completion_tokens=request.generated)
@@ -204,11 +209,9 @@ class StepLoop:
         """A step broke: its requests fail, and what they computed in it is not trusted."""
         if isinstance(cause, torch.OutOfMemoryError | MemoryError):
             error: PlaitError = GenerationError("out of memory in a forward: lower kv_memory")
-        elif isinstance(cause, PlaitError):
-            error = cause
+            error.__cause__ = cause
         else:
-            error = EngineError(f"a step failed: {type(cause).__name__}: {first_line(cause)}")
-        error.__cause__ = cause
+            error = _as_plait(cause, "a step failed")
         alive = {id(r) for r in self.scheduler.requests()}
         return [self._fail(c.request, error) for c in chunks if id(c.request) in alive]
 
@@ -230,6 +233,24 @@ class StepLoop:
         tally.step_seconds += step
 
 
-def _draw(request: Request) -> Draw:
-    allowed = request.grammar.allowed() if request.grammar is not None else None
-    return Draw(request.sampling, request.seed, request.generated, allowed)
+def _draws(requests: Sequence[Request]) -> tuple[list[Draw], dict[int, PlaitError]]:
+    """How to choose each request's token; and, by number, the requests whose grammar broke."""
+    draws: list[Draw] = []
+    broken: dict[int, PlaitError] = {}
+    for request in requests:
+        allowed = None
+        try:
+            allowed = request.grammar.allowed() if request.grammar is not None else None
+        except Exception as error:
+            broken[request.number] = _as_plait(error, "the output constraint broke")
+        draws.append(Draw(request.sampling, request.seed, request.generated, allowed))
+    return draws, broken
+
+
+def _as_plait(cause: Exception, what: str) -> PlaitError:
+    """An error of plait's own as it is, any other as a fault of the engine."""
+    if isinstance(cause, PlaitError):
+        return cause
+    error = EngineError(f"{what}: {type(cause).__name__}: {first_line(cause)}")
+    error.__cause__ = cause
+    return error

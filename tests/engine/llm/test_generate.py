@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 
@@ -103,31 +102,6 @@ async def test_messages_go_through_the_chat_template(engine: Build) -> None:
     assert llm.encode([7, 8]) == [7, 8]
     with pytest.raises(PromptError, match="no messages"):
         llm.encode([])
-
-
-async def test_constraints_shape_the_text(engine: Build) -> None:
-    pytest.importorskip("llguidance")
-    llm = engine("bytes")
-    prompt = llm.encode("pick")
-    choice = await one(llm, prompt, Sampling(max_tokens=40, choice=("red", "green.")))
-    assert choice.text in ("red", "green.")
-    digits = Sampling(max_tokens=40, regex="[0-9]{3}-[a-f]{2}", temperature=1.0)
-    assert (await one(llm, prompt, digits)).text[3] == "-"
-    schema = {
-        "type": "object",
-        "properties": {"n": {"type": "integer", "maximum": 9, "minimum": 0}},
-        "required": ["n"],
-        "additionalProperties": False,
-    }
-    shaped = Sampling(max_tokens=120, json_schema=schema)
-    answer = await one(llm, prompt, shaped)
-    assert json.loads(answer.text)["n"] in range(10)
-    with pytest.raises(GenerationError, match="ended before"):
-        await llm.generate(prompt, Sampling(max_tokens=3, json_schema=schema))
-    with pytest.raises(PromptError, match="constraint"):
-        await llm.generate(prompt, Sampling(json_schema={"type": "nonsense"}))
-    with pytest.raises(PromptError, match="constraint"):
-        await llm.generate(prompt, Sampling(regex="(["))
 
 
 @pytest.mark.parametrize(
