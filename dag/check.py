@@ -11,7 +11,7 @@ from typing import Any
 
 from .arguments import arguments, at_node
 from .edges import type_of
-from .errors import Problem, WorkflowError, list_names, meant, nearest
+from .errors import Problem, WorkflowError, in_order, list_names, meant, nearest
 from .jsonable import cannot_be_json, value_cannot_be_json
 from .live import used_operators
 from .nodes import (
@@ -71,13 +71,6 @@ def problems_of(target: Any, models: Collection[str] | None = None) -> tuple[Pro
         if drafted.workflow.body is not None:
             queue += used_operators(drafted.workflow.body)
     return in_order(found)
-
-
-def in_order(problems: Collection[Problem]) -> tuple[Problem, ...]:
-    """Problems each once, sorted by file and line; those without a place come last."""
-    return tuple(
-        sorted(dict.fromkeys(problems), key=lambda p: (p.file is None, p.file or "", p.line or 0))
-    )
 
 
 # -- references --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Concatenate, TypeVar, cast, overload
 
 from .edges import loop_misfits, misfit_item
 from .errors import Problem, WorkflowError
@@ -21,11 +21,13 @@ MAX_ITERS = 10_000
 
 
 def map_(
-    op: Callable[..., R], items: Iterable[Any], /, *, max_width: int = MAX_WIDTH, **shared: Any
-) -> list[R]:
+    op: Callable[Concatenate[T, ...], R], items: Iterable[T], /, *, max_width: int = MAX_WIDTH,
+    **shared: Any,
+) -> list[R]:  # fmt: skip
     """Run an operator or workflow for every item of a list; results keep the items' order.
 
-    Items go to the first input that `shared` does not give; `shared` inputs are the same for
+    Items go to the first input that `shared` does not give (a type checker takes it to be the
+    first of all); `shared` inputs are the same for
     every item. All items run concurrently. A list longer than `max_width` is a LimitError.
     """
     trace, source = _current("map"), caller()

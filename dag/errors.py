@@ -51,13 +51,19 @@ class Problem:
         return f"{where}{self.message}{hint}"
 
 
+def in_order(problems: Collection[Problem]) -> tuple[Problem, ...]:
+    """Problems each once, sorted by file and line; those without a place come last."""
+    return tuple(
+        sorted(dict.fromkeys(problems), key=lambda p: (p.file is None, p.file or "", p.line or 0))
+    )
+
+
 class WorkflowError(UserError):
     """The workflow is wrong. `problems` holds everything found, in the order of the source."""
 
     def __init__(self, *problems: Problem | str) -> None:
-        self.problems: tuple[Problem, ...] = tuple(
-            p if isinstance(p, Problem) else Problem(p) for p in problems
-        )
+        found = [p if isinstance(p, Problem) else Problem(p) for p in problems]
+        self.problems: tuple[Problem, ...] = in_order(found)
         super().__init__("\n".join(str(p) for p in self.problems))
 
 

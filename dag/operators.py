@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 from .errors import Problem, WorkflowError
 from .live import current_program
 from .nodes import Arg, Args, Lit, Node
+from .shown import Shown
 from .source import Source, caller, of_function, problem_at
 from .trace import TRACE
 from .types import hints_of
@@ -73,7 +74,7 @@ def _be_function(fn: Any) -> None:
         raise WorkflowError(problem_at(of_function(fn), message, hint))
 
 
-class Operator(Generic[P, R]):
+class Operator(Shown, Generic[P, R]):
     """A decorated function. Called while a workflow is traced it becomes a node.
 
     To a type checker it is the function itself: a call has the declared result type.

@@ -12,6 +12,7 @@ from .errors import Problem, WorkflowError
 from .live import current_program
 from .nodes import Input, Lit, Workflow
 from .operators import Operator, Signature, signature_of
+from .shown import Shown
 from .source import caller, of_function, problem_at
 from .trace import TRACE, record
 
@@ -19,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class WorkflowFunction(Generic[P, R]):
+class WorkflowFunction(Shown, Generic[P, R]):
     """A decorated workflow. Called inside another workflow it becomes part of that one's DAG."""
 
     def __init__(self, fn: Callable[P, R]) -> None:
@@ -58,17 +59,6 @@ class WorkflowFunction(Generic[P, R]):
         """Run this workflow now, inside a live program."""
         bound = inspect.signature(self.fn).bind(*args, **kwargs).arguments
         return cast(R, await current_program(self.name).call(self, bound))
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """How a notebook shows the workflow: Mermaid where it can, else SVG, else text."""
-        from .draw import mermaid, svg
-
-        graph = self.workflow
-        return {
-            "text/vnd.mermaid": mermaid(graph),
-            "image/svg+xml": svg(graph),
-            "text/plain": f"workflow {graph.name!r}: {len(graph.nodes)} nodes",
-        }
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}>"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .check import check, in_order
+from .check import check
 from .edges import type_of
 from .errors import Problem, UserError, WorkflowError, first_line, nearest
 from .nodes import Input, Workflow
@@ -39,7 +39,7 @@ def load_yaml(text: str, file: str, load_tools: Callable[[str], Tools]) -> Workf
     workflow = reader.workflow()
     found = [*reader.problems, *check(workflow, models=reader.models, unused=False)]
     if found:
-        raise WorkflowError(*in_order(found))
+        raise WorkflowError(*found)
     return workflow
 
 

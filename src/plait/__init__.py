@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .dag.shown import paint_with
+
 if TYPE_CHECKING:
     from .dag.control import loop, when
     from .dag.control import map_ as map  # noqa: A004
@@ -126,6 +128,15 @@ def __getattr__(name: str) -> Any:
     value = getattr(home, "map_" if name == "map" else name)
     globals()[name] = value
     return value
+
+
+def _paint(target: Any) -> dict[str, str]:
+    from .dag.painted import painted
+
+    return painted(target)
+
+
+paint_with(_paint)
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,8 @@ from itertools import combinations
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 import plait
 from plait.dag.draw import html, mermaid, svg
 from plait.dag.nodes import Input, LLMCall, Ref, Workflow
@@ -18,6 +20,7 @@ from plait.dag.picture import Picture, picture
 from plait.dag.sampling import Sampling
 from plait.dag.template import Template, Text
 from plait.dag.workflow import as_workflow
+from plait.dag.yaml_file import load_yaml
 
 from .operators import draft, extract, good, lookup, review, search, send, solve
 
@@ -176,7 +179,36 @@ def _root() -> Any:
     return Path(__file__).parents[2]
 
 
-def test_a_workflow_shows_itself_in_a_notebook() -> None:
-    shown = desk._repr_mimebundle_()
-    assert set(shown) == {"text/vnd.mermaid", "image/svg+xml", "text/plain"}
-    assert shown["image/svg+xml"].startswith("<svg")
+KINDS = {"text/vnd.mermaid", "image/svg+xml", "text/plain"}
+COMPILED = load_yaml(
+    "workflow: w\ninputs: [a]\nnodes: {b: {llm: '{{a}}'}}\noutput: '{{b}}'", "w", lambda _: {}
+)
+
+
+@pytest.mark.parametrize("target", [desk, desk.workflow, draft, lookup, solve, COMPILED])
+def test_whatever_can_be_run_shows_itself_in_a_notebook(target: Any) -> None:
+    shown = target._repr_mimebundle_(include=None, exclude=None)
+    assert set(shown) == KINDS
+    assert shown["image/svg+xml"] == svg(as_workflow(target))
+    assert shown["text/vnd.mermaid"] == mermaid(as_workflow(target))
+
+
+def test_a_broken_workflow_shows_its_problems_in_a_notebook() -> None:
+    @plait.workflow
+    def broken(topic: str) -> str:
+        return draft(topik=topic)  # type: ignore[call-arg]
+
+    (text,) = broken._repr_mimebundle_().values()
+    assert "has no argument 'topik'" in text and "test_draw.py" in text
+
+
+def test_a_notebook_gets_the_picture_in_a_process_that_has_imported_nothing_else() -> None:
+    code = (
+        "import plait, sys\n"
+        "assert 'plait.dag.nodes' not in sys.modules\n"
+        "@plait.tool\n"
+        "def f(x: int) -> int: return x\n"
+        "print(sorted(f._repr_mimebundle_()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{sorted(KINDS)}\n"

@@ -250,3 +250,22 @@ def test_a_static_method_is_an_operator() -> None:
             return topic
 
     assert as_workflow(Desk.ask).name == "ask"
+
+
+def test_a_broken_workflow_names_its_problems_in_the_order_of_the_source() -> None:
+    @plait.workflow
+    def broken(topic: str) -> str:
+        first = draft(topik=topic)  # type: ignore[call-arg]
+        text = draft(topic)
+        plait.map(later, [text, first])
+        return text + "!"
+
+    with pytest.raises(WorkflowError) as caught:
+        as_workflow(broken)
+    lines = [p.line or 0 for p in caught.value.problems]
+    assert len(lines) >= 3 and lines == sorted(lines)
+
+
+@plait.workflow
+def later(text: str) -> str:
+    return draft(nope=text)  # type: ignore[call-arg]
