@@ -46,10 +46,14 @@ class Decision:
 
 
 class Turns:
-    """The policy of one memory. `sizes` and `limit` are bytes, `seconds` what loading takes."""
+    """The policy of one memory. `sizes` and `limit` are bytes (None is no limit), `seconds` what
+    loading takes."""
 
     def __init__(
-        self, sizes: Mapping[str, int], limit: int, seconds: Mapping[str, float] | None = None
+        self,
+        sizes: Mapping[str, int],
+        limit: int | None,
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         self.sizes, self.limit, self.seconds = sizes, limit, seconds or {}
         self._waiting: Counter[Place] = Counter()
@@ -77,13 +81,14 @@ class Turns:
             self._used[place.model] = now
 
     @property
-    def waiting(self) -> int:
-        return self._waiting.total()
+    def planned(self) -> bool:
+        """Whether a plan knows what will be asked for next."""
+        return any(place.ahead is not None for place in (*self._waiting, *self._running))
 
     # -- what to do ----------------------------------------------------------------------------
 
     def fits(self, models: Models) -> bool:
-        return sum(self.sizes[m] for m in models) <= self.limit
+        return self.limit is None or sum(self.sizes[m] for m in models) <= self.limit
 
     def decide(self, resident: Models, now: float) -> Decision:
         """The move to make now, with these models there."""

@@ -67,12 +67,14 @@ class Shelf(Generic[E]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._build = build
-        self._limit = limit
+        self.limit = limit
+        """Bytes for all engines together; None is no limit."""
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
         places = {path.resolve(): _Place[E](path, estimate(path)) for path in paths.values()}
         self._places = {alias: places[path.resolve()] for alias, path in paths.items()}
+        self._names = {id(place): alias for alias, place in reversed(self._places.items())}
 
     @contextmanager
     def borrow(self, alias: str) -> Iterator[E]:
@@ -85,11 +87,9 @@ class Shelf(Generic[E]):
 
     def take(self, alias: str) -> E:
         """Borrow without a `with`: every `take` needs a `give`."""
-        place = self._places.get(alias)
-        if place is None:
-            known = list_names(list(self._places))
-            raise ModelError(f"no model is given for alias {alias!r}: known are {known}")
+        self.check(alias)
         with self._changed:
+            place = self._places[alias]
             place.users += 1
             try:
                 while place.engine is None:
@@ -116,6 +116,39 @@ class Shelf(Generic[E]):
             place.last_used = self._clock()
             self._changed.notify_all()
 
+    def unload(self, alias: str) -> bool:
+        """Unload an engine that nobody uses; False when there is none such."""
+        with self._changed:
+            place = self._place(alias)
+            if place.engine is None or place.users:
+                return False
+            self._unload(place)
+            self._changed.notify_all()
+            return True
+
+    def name(self, alias: str) -> str:
+        """The first of the aliases that share an engine with this one."""
+        return self._names[id(self._place(alias))]
+
+    def check(self, alias: str) -> None:
+        """Raise ModelError for an alias nobody knows, or a model that never fits."""
+        place = self._place(alias)
+        if self.limit is not None and place.need > self.limit:
+            raise ModelError(
+                f"model {str(place.path)!r} needs {told(place.need)} for weights and KV, and the "
+                f"limit for all models is {told(self.limit)}: give more memory, or a smaller "
+                "kv_memory"
+            )
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that each engine needs, by the first of its aliases: an estimate until it was
+        loaded once."""
+        return {self._names[id(p)]: p.need for p in self._distinct()}
+
+    def seconds(self) -> dict[str, float]:
+        """Mean seconds that loading takes, by the first alias; 0 where it is not known."""
+        return {self._names[id(p)]: _mean(p.loads) for p in self._distinct()}
+
     def costs(self) -> dict[str, ShelfCosts]:
         """Measured load and unload times by alias; means over all loads."""
         return {
@@ -136,16 +169,18 @@ class Shelf(Generic[E]):
                 self._unload(place)
             self._changed.notify_all()
 
+    def _place(self, alias: str) -> _Place[E]:
+        place = self._places.get(alias)
+        if place is None:
+            known = list_names(list(self._places))
+            raise ModelError(f"no model is given for alias {alias!r}: known are {known}")
+        return place
+
     # ---- inside, with the lock held --------------------------------------------------------
 
     def _load_or_wait(self, place: _Place[E]) -> None:
         if self._closed:
             raise EngineError("the engine was closed")
-        if self._limit is not None and place.need > self._limit:
-            raise ModelError(
-                f"model {str(place.path)!r} needs {place.need} bytes, and the limit for all "
-                f"models is {self._limit}"
-            )
         if place.loading or not self._make_room(place):
             self._changed.wait()
             return
@@ -166,9 +201,9 @@ class Shelf(Generic[E]):
 
     def _make_room(self, place: _Place[E]) -> bool:
         """Unload idle models until this one fits; False when it has to wait."""
-        if self._limit is None:
+        if self.limit is None:
             return True
-        while self._in_use() + place.need > self._limit:
+        while self._in_use() + place.need > self.limit:
             idle = [p for p in self._distinct() if p.engine is not None and not p.users]
             if not idle:
                 return False
@@ -192,6 +227,11 @@ class Shelf(Generic[E]):
 
     def _distinct(self) -> list[_Place[E]]:
         return list({id(p): p for p in self._places.values()}.values())
+
+
+def told(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
 
 
 def _mean(numbers: list[float]) -> float:
