@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from .errors import OutputError, first_line
 from .sampling import Sampling
 from .shown import Shown
-from .shown import Shown
 from .source import Source
 from .template import Path, Template, Text
 
