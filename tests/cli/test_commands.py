@@ -135,15 +135,22 @@ def test_doctor_looks_at_this_machine(plait: Plait) -> None:
     ended = plait("doctor", "--json")
     assert ended.json["checks"]["python"]["ok"] is True
     assert ended.code == (0 if ended.json["ok"] else 1)
-    assert {"torch", "gpu", "memory", "disk", "extra parquet"} <= set(ended.json["checks"])
+    checks = ended.json["checks"]
+    assert {"torch", "gpu", "memory", "disk", "extra parquet"} <= set(checks)
+    assert checks["device"]["found"].startswith(("cpu", "cuda"))
+    assert "GFLOP/s" in checks["peaks"]["found"] and "calibration" in checks
 
 
 def test_doctor_measures_a_model(
     plait: Plait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PLAIT_CACHE_DIR", str(tmp_path))
+    assert "none measured" in plait("doctor", "--json").json["checks"]["calibration"]["found"]
     checks = plait("doctor", "--model", "demo", "--json").json["checks"]
     assert "float32" in checks["model"]["found"] and "GFLOP/s" in checks["peaks"]["found"]
+    checks = plait("doctor", "--json").json["checks"]
+    assert "1 measured" in checks["calibration"]["found"]
+    assert "decode step" in checks["costs of demo_model float32"]["found"]
     assert plait("doctor", "--model", str(tmp_path / "none")).code == 1
 
 

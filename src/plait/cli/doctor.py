@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .options import Json, print_json
 
-EXTRAS = {"json": "llguidance", "parquet": "pyarrow"}
+EXTRAS = {"json": ("llguidance", "jsonschema"), "parquet": ("pyarrow",)}
 
 
 def doctor(
     model: Annotated[
-        str | None, typer.Option(help="Also load this model and measure its speed (seconds).")
+        str | None, typer.Option(help="Also load this model and measure its costs anew (seconds).")
     ] = None,
     as_json: Json = False,
 ) -> int:
     """See what this machine has for plait.
 
-    Python, torch, processors, memory, extras, the demo model. Ends with 1 when something that
-    plait needs is missing. With --model: its device and type, the peaks measured, and the costs
-    that plans are made with; they are kept on disk for this model and machine.
+    Python, torch, the device models run on and the peaks measured on it, memory, extras, the demo
+    model, and the costs known of models: they are measured when a model is first loaded, and kept
+    on disk. Ends with 1 when something that plait needs is missing. With --model: that model's
+    device and type, and its costs measured anew.
     """
-    found = {name: look() for name, look in LOOKS.items()}
+    found = {name: look() for name, look in LOOKS.items()} | _calibrations()
     if model is not None:
         found |= _calibrate(model)
     fine = all(ok is not False for ok, _ in found.values())
@@ -80,6 +82,32 @@ def _gpu() -> Look:
     return True, ", ".join(f"{p.name} ({p.total_memory / 2**30:.0f} GiB)" for p in found)
 
 
+def _device() -> Look:
+    try:
+        from ..engine.llm.model import choose_device
+        from ..engine.llm.peaks import device_name
+    except ImportError:
+        return None, "not known without torch"
+    device = choose_device("auto")
+    kind = "the checkpoint's own type" if device.type == "cuda" else "float32"
+    return True, f"{device}, {device_name(device)}; models run in {kind} unless told"
+
+
+def _peaks() -> Look:
+    try:
+        import torch
+
+        from ..engine.llm.model import choose_device
+        from ..engine.llm.peaks import matmul_peak, memory_peak, product_size
+    except ImportError:
+        return None, "not known without torch"
+    device = choose_device("auto")
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    products = matmul_peak(device, kind, product_size(device)) / 1e9
+    name = str(kind).removeprefix("torch.")
+    return True, f"{products:.0f} GFLOP/s in {name}, {memory_peak(device) / 1e9:.0f} GB/s read"
+
+
 def _memory() -> Look:
     import os
 
@@ -102,9 +130,8 @@ def _extra(name: str) -> Callable[[], Look]:
     def look() -> Look:
         from importlib.metadata import PackageNotFoundError, version
 
-        module = EXTRAS[name]
         try:
-            return True, f"{module} {version(module)}"
+            return True, ", ".join(f"{module} {version(module)}" for module in EXTRAS[name])
         except PackageNotFoundError:
             return None, f"not installed: pip install 'plait[{name}]'"
 
@@ -120,12 +147,30 @@ def _demo_model() -> Look:
     return True, f"{sum(files) / 2**20:.1f} MB in {DEMO}"
 
 
+def _calibrations() -> dict[str, Look]:
+    """What is known of the costs of models."""
+    from ..engine.llm import cost_file
+
+    known = list(cost_file.everything())
+    count = f"{len(known)} measured" if known else "none measured yet"
+    found: dict[str, Look] = {
+        "calibration": (bool(known) or None, f"{count}: {cost_file.folder()}")
+    }
+    for at, costs in known:
+        found[f"costs of {Path(at.model).name} {at.dtype}"] = (
+            True,
+            f"prefill of 512 tokens {costs.prefill_seconds(512) * 1e3:.0f} ms, decode step "
+            f"{costs.decode_seconds(1, 512) * 1e3:.1f} ms, on {at.device}",
+        )
+    return found
+
+
 def _calibrate(name: str) -> dict[str, Look]:
     from ..engine.llm import LLM
     from ..engine.llm.calibrate import describe
     from ..engine.models import find_model
 
-    llm = LLM(find_model(name))
+    llm = LLM(find_model(name), calibrate=False)
     try:
         lines = describe(llm.calibrate())
         at = f"{name} on {llm.device} in {llm.dtype}, {llm.memory_bytes / 2**20:,.0f} MB"
@@ -147,6 +192,8 @@ LOOKS: dict[str, Callable[[], Look]] = {
     "torch": _torch,
     "processor": _processor,
     "gpu": _gpu,
+    "device": _device,
+    "peaks": _peaks,
     "memory": _memory,
     "disk": _disk,
     **{f"extra {name}": _extra(name) for name in EXTRAS},
