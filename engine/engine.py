@@ -165,20 +165,23 @@ class Engine:
 
     def generate(
         self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
-        model: str = "default", return_errors: bool = False, **sampling: Any,
+        model: str = "default", return_errors: bool = False, salt: str = "", **sampling: Any,
     ) -> list[Any]:  # fmt: skip
         """Continue texts or token ids, without a chat template: one `Generation` per prompt.
 
         With n > 1 each prompt gives a list of them. `sampling` are the fields of `Sampling`. A
         prompt that fails raises its error once the others are done; with `return_errors` the
-        error stands in its place instead.
+        error stands in its place instead. Prompts of different `salt` (of tenants, say) share no
+        cached KV.
         """
-        work = self.agenerate(prompts, model=model, return_errors=return_errors, **sampling)
+        work = self.agenerate(
+            prompts, model=model, return_errors=return_errors, salt=salt, **sampling
+        )
         return self._loop.run(work)
 
     async def agenerate(
         self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
-        model: str = "default", return_errors: bool = False, **sampling: Any,
+        model: str = "default", return_errors: bool = False, salt: str = "", **sampling: Any,
     ) -> list[Any]:  # fmt: skip
         self._loop.check_open()
         try:
@@ -187,7 +190,7 @@ class Engine:
             raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
         await self.backend.open((model,))
         calls = [
-            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True)
+            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True, salt=salt)
             for i, prompt in enumerate(prompts_of(prompts))
         ]
         results = await asyncio.gather(*map(self._generate_one, calls))

@@ -31,6 +31,8 @@ class Call:
     row: str = ""
     raw: bool = False
     """Do not apply the chat template to a text."""
+    salt: str = ""
+    """Of a tenant: calls with different salts share no cached KV."""
     ahead: Ahead | None = None
     """What the plan knows of the run that asks; `node` names a step of it."""
     waits: Callable[[bool], None] | None = None

@@ -93,12 +93,14 @@ class LocalBackend:
         gate, step = self._models(), step_of(call.node)
         async with gate.borrow(call.model, step, call.ahead, call.waits) as llm:
             token_ids = await self._encode(llm, call)
-            sampling = self._supported(call.sampling)
-            done = await llm.generate(token_ids, sampling, priority=call.priority, seed=call.seed)
+            sampling = self._supported(call)
+            done = await llm.generate(
+                token_ids, sampling, priority=call.priority, seed=call.seed, salt=call.salt
+            )
             if call.still_wanted is not None:
                 keep = math.ceil(call.still_wanted() * len(token_ids))
                 for generation in done:
-                    llm.let_go((*token_ids, *generation.token_ids[:-1]), keep)
+                    llm.let_go((*token_ids, *generation.token_ids[:-1]), keep, call.salt)
             return done
 
     async def warm(self, head: Head) -> Kept | None:
@@ -146,9 +148,11 @@ class LocalBackend:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, llm.encode, prompt, call.tools or None)
 
-    def _supported(self, sampling: Sampling) -> Sampling:
-        """Without llguidance a JSON answer is validated but not constrained while it is written."""
-        if sampling.json_schema is None or find_spec("llguidance") is not None:
+    def _supported(self, call: Call) -> Sampling:
+        """Without the extra `json` the JSON answer of an operator is validated by its type, but
+        not constrained while it is written. Nobody would validate a raw one: it is refused."""
+        sampling, parts = call.sampling, ("llguidance", "jsonschema")
+        if sampling.json_schema is None or call.raw or all(map(find_spec, parts)):
             return sampling
         if not self._warned:
             self._warned = True
