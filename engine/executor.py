@@ -17,6 +17,7 @@ from ..dag.ahead import Ahead, step_of
 from ..dag.errors import PlaitError
 from ..dag.logical import Plan
 from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, ToolCall, Workflow
+from ..dag.rules.split_prefill import split_prefill
 from ..dag.workflow import as_workflow
 from .admission import Admission, Entry
 from .agent import run_agent
@@ -70,7 +71,8 @@ class Executor:
         """What tasks share; None when every call runs on its own."""
         self.ahead: Ahead | None = None
         """What the plan knows of the work ahead, where several models may have to take turns."""
-        self._heads = Heads(backend, self.stats)
+        wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
+        self.heads = Heads(backend, self.stats, wanted)
         self._order: Sequence[int] | None = None
         self._together = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
@@ -232,7 +234,7 @@ class Executor:
         """
         if wiring.workflow.live:
             return await run_live(self, wiring.workflow, inputs, row, path)
-        warm = self._heads.warm if wiring.splits and self._heads.possible else None
+        warm = self.heads.warm if wiring.splits and self.heads.possible else None
         program = Program(wiring, inputs, row, path, self._work, behind, warm).start()
         try:
             return await program.done

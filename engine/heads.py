@@ -17,7 +17,7 @@ from ..dag.errors import PlaitError
 from ..dag.nodes import Agent, LLMCall, refs, resolve
 from ..dag.template import Template
 from .backends.backend import Backend
-from .backends.warm import Head, Warms
+from .backends.warm import Head, Kept, Warms
 
 if TYPE_CHECKING:
     from .program import Program
@@ -38,37 +38,40 @@ REMEMBERED = 4_096
 class Heads:
     """The heads of one run."""
 
-    def __init__(self, backend: Backend, stats: Stats) -> None:
-        self._backend = backend if isinstance(backend, Warms) else None
+    def __init__(self, backend: Backend, stats: Stats, wanted: bool) -> None:
+        self._backend = backend if wanted and isinstance(backend, Warms) else None
         self._stats = stats
         self._asked: OrderedDict[Hashable, None] = OrderedDict()
 
     @property
     def possible(self) -> bool:
-        """Whether the backend can compute what is not a whole prompt."""
+        """Whether the backend can compute what is not a whole prompt, and is wanted to."""
         return self._backend is not None
 
     async def warm(self, program: Program, i: int) -> None:
         """Have the head of a node's prompt computed, and leave it with the program."""
         node = program.wiring.nodes[i]
-        assert isinstance(node, LLMCall) and self._backend is not None
+        assert isinstance(node, LLMCall)
         hold = self._hold(program, node)
         if hold is None:
             return
         with suppress(PlaitError):  # the call itself will say what is wrong
             head = head_of(node, program, hold)
-            if self._new((node.model, str(head.prompts[0]))):
-                kept = await self._backend.warm(head)
-                if kept is not None:
-                    program.keep_head(i, kept)
+            kept = await self.keep(head)
+            if kept is not None:
+                program.keep_head(i, kept)
 
-    def _new(self, key: Hashable) -> bool:
-        if key in self._asked:
-            return False
+    async def keep(self, head: Head) -> Kept | None:
+        """Have a head computed, unless that has been asked for before. To be released."""
+        key = (head.model, str(head.prompts[0]))
+        if self._backend is None or key in self._asked:
+            return None
         self._asked[key] = None
         if len(self._asked) > REMEMBERED:
             self._asked.popitem(last=False)
-        return True
+        with suppress(PlaitError):  # a prompt that cannot be encoded: the call will say so
+            return await self._backend.warm(head)
+        return None
 
     def _hold(self, program: Program, node: LLMCall) -> float | None:
         """Seconds to keep it, from the times of what is awaited; None if that comes at once."""

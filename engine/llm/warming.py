@@ -94,6 +94,9 @@ class Warming:
                 self._keep(head, now)
                 continue
             end = len(head.tokens) - max(0, missing - size)
+            if end > (self.tree.allocator.free + self.tree.cached_pages) * self.tree.page_size:
+                self._waiting.popleft()
+                continue
             request = Request(
                 next(numbers), head.tokens[:end], Sampling(max_tokens=1), 0, now, salt=head.salt,
                 limit=end + 1, expected=end, warm=True,
@@ -107,13 +110,14 @@ class Warming:
         if self._piece is None:
             return
         (head, request), self._piece = self._piece, None
-        if request.computed < len(request.prompt):
+        ran = request.computed == len(request.prompt)
+        if request.node is not None or not ran:  # a step that broke has removed it already
             self.scheduler.remove(request, now)
+        if not ran:
             if head in self._waiting:
                 self._waiting.remove(head)
             return
         done = len(request.prompt) - (request.cached or 0)
-        self.scheduler.remove(request, now)
         head.computed += done
         self.tally.warmed_tokens += done
         self.tally.warmed_used += done if head.used else 0
