@@ -31,9 +31,8 @@ def test_every_shape_gives_the_same_rows_with_fewer_calls(shape: Shape) -> None:
     assert_same_rows(plain.rows, planned.rows)
     assert executed < asked == planned.plan.calls()[0]
     assert executed == planned.plan.merged_calls()
-    if shape.name != "desk":
-        wise = asyncio.run(run_operator_wise(shape.workflow.workflow, FakeBackend(answer), rows))
-        assert_same_rows(plain.rows, wise)
+    wise = asyncio.run(run_operator_wise(shape.workflow.workflow, FakeBackend(answer), rows))
+    assert_same_rows(plain.rows, wise)
 
 
 def test_the_desk_has_88_calls() -> None:

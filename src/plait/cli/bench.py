@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,32 +49,37 @@ def engine(
 
 @app.command()
 def workflows(
-    rows: Annotated[int, typer.Option(help="Rows of every shape.")] = 24,
-    repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,
+    rows: Annotated[
+        int, typer.Option(help="Rows of every shape; 0: as many as take about as long.")
+    ] = 0,
+    repeats: Annotated[int, typer.Option(help="Runs of what is cheap; the median counts.")] = 2,
     shape: Annotated[
         list[str] | None, typer.Option(help="Only this shape; again for more.")
     ] = None,
     mode: Annotated[list[str] | None, typer.Option(help="Only this one; again for more.")] = None,
     model: Annotated[
-        str, typer.Option(help="A model as for run, or 'random': 26 M weights without meaning.")
+        str, typer.Option(help="A model as for run, or 'random': 26.8 M weights without meaning.")
     ] = "random",
-    half_kv: Annotated[
-        bool, typer.Option("--half-kv", help="KV memory for half of the working set.")
-    ] = False,
+    kv: Annotated[
+        list[str] | None, typer.Option(help="'ample' or 'half' the working set; both unless told.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="JSON of all numbers, written as it goes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Batches of agent workflows with the plan, beside the same engine without it."""
     import sys
     import tempfile
-    from pathlib import Path
 
-    from ..benchmarks.workflows import MODES, Setting, bench, random_model, table
+    from ..benchmarks.workflow_model import random_model
+    from ..benchmarks.workflows import Setting, bench, checked, table
 
     with tempfile.TemporaryDirectory() as place:
         path = str(random_model(Path(place) / "random")) if model == "random" else model
         models = {"default": path, "small": path, "big": path}
-        setting = Setting(models, rows, repeats, "half" if half_kv else None, tuple(mode or MODES))
-        found = bench(setting, shape or (), lambda line: print(line, file=sys.stderr))
+        setting = checked(Setting(models, rows or None, repeats), kv, mode, shape)
+        found = bench(setting, shape or (), lambda line: print(line, file=sys.stderr), out)
     if as_json:
         print_json(found)
     else:

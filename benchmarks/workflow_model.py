@@ -1,0 +1,33 @@
+"""The model of the workflow benchmark: the engine benchmark's, with the demo model's tokenizer."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+def random_model(place: Path) -> Path:
+    """The 26.8 M random weights of `plait bench engine`, reading and writing real text.
+
+    Rows of the embedding that no token has are zero: with tied weights their logit is 0, so the
+    model never writes what the tokenizer cannot read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from plait.engine.models import DEMO
+
+    from .engine import make_model
+
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    model = AutoModelForCausalLM.from_pretrained(make_model(place))
+    if len(tokenizer) > model.config.vocab_size:
+        model.resize_token_embeddings(len(tokenizer))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[len(tokenizer) :] = 0.0
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.save_pretrained(place)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(DEMO / name, place / name)
+    return place
