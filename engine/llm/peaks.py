@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,7 @@ def memory_peak(device: torch.device, size: int = 1 << 28) -> float:
 def time_of(
     action: Callable[[], object], device: torch.device, limit: float = 1.0, times: int = 3
 ) -> float:
-    """Median seconds of an action that has run once before; repeated while `limit` allows."""
+    """Seconds of an action that has run once before: the best of a few, while `limit` allows."""
     began = time.perf_counter()
     action()
     wait_for(device)
@@ -53,7 +52,7 @@ def time_of(
         seconds.append(time.perf_counter() - start)
         if time.perf_counter() - began + seconds[-1] > limit:
             break
-    return statistics.median(seconds)
+    return min(seconds)
 
 
 def wait_for(device: torch.device) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...dag.errors import ModelError
+
 
 @dataclass(frozen=True, slots=True)
 class KVShape:
@@ -24,7 +26,7 @@ class KVShape:
 
 
 class Pool:
-    """KV of every page, on the device."""
+    """KV of every page, on the device. ModelError when there is not that much memory."""
 
     def __init__(
         self,
@@ -40,14 +42,25 @@ class Pool:
         self.page_size = page_size
         self.device = device
         self.dtype = dtype
-        slots = pages * page_size
+        try:
+            self._allocate(pages, host_pages)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            self.release()
+            size = (pages + host_pages) * page_size * self.bytes_per_token
+            raise ModelError(
+                f"not enough memory for {size:,} bytes of KV on {device}: lower kv_memory"
+                + (" or host_memory" if host_pages else "")
+            ) from error
+
+    def _allocate(self, pages: int, host_pages: int) -> None:
+        slots = pages * self.page_size
         # Not in inference mode: an inference tensor could not be written outside of it.
         with torch.inference_mode(False):
-            self.keys = [self._empty(slots, s.heads, s.key_size) for s in layers]
-            self.values = [self._empty(slots, s.heads, s.value_size) for s in layers]
-            pinned = device.type == "cuda"
+            self.keys = [self._empty(slots, s.heads, s.key_size) for s in self.layers]
+            self.values = [self._empty(slots, s.heads, s.value_size) for s in self.layers]
+            slots, pinned = host_pages * self.page_size, self.device.type == "cuda"
             self._host_tensors = [
-                torch.zeros(host_pages * page_size, *t.shape[1:], dtype=dtype, pin_memory=pinned)
+                torch.zeros(slots, *t.shape[1:], dtype=self.dtype, pin_memory=pinned)
                 for t in self._tensors()
             ]
 
