@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ...dag.errors import PromptError, first_line
 from ...dag.messages import Message
+from .controls import Controls
 
 Prompt = str | Sequence[Message] | Sequence[int]
 
@@ -14,11 +16,13 @@ Prompt = str | Sequence[Message] | Sequence[int]
 class Encoder:
     """A tokenizer with its chat template. Raw text is never wrapped; messages always are.
 
-    A model without a chat template gets the messages' contents, one per paragraph.
+    A model without a chat template gets the messages' contents, one per paragraph. Control tokens
+    come from the template only: the text of one in a message is tokenized as text.
     """
 
     def __init__(self, tokenizer: Any | None) -> None:
         self.tokenizer = tokenizer
+        self._controls = Controls(tokenizer)
 
     @property
     def has_chat_template(self) -> bool:
@@ -47,29 +51,56 @@ class Encoder:
     def _text(self, text: str, special: bool) -> list[int]:
         if self.tokenizer is None:
             raise PromptError("this model has no tokenizer: give token ids, not text")
-        try:
+        with _valid(text):
             return list(self.tokenizer.encode(text, add_special_tokens=special))
-        except (UnicodeError, TypeError) as error:
-            raise PromptError(f"the prompt is not valid text: {first_line(error)}") from error
 
     def _messages(
         self, messages: list[Message], tools: Sequence[Mapping[str, Any]] | None
     ) -> list[int]:
         if not messages:
             raise PromptError("the prompt has no messages")
+        if self.tokenizer is None:
+            raise PromptError("this model has no tokenizer: give token ids, not text")
+        given = [m.as_dict() for m in messages]
+
+        def render(shown: Sequence[Mapping[str, Any]]) -> str:
+            return self._render(shown, tools)
+
+        special = not self.has_chat_template
+        if not self._controls.within(given):
+            return self._text(render(given), special)
+        with _valid("".join(m.content for m in messages)):
+            return self._controls.encode(given, render, special)
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> str:
         if not self.has_chat_template:
-            return self._text("\n\n".join(m.content for m in messages), special=True)
+            return "\n\n".join(m["content"] for m in messages)
         assert self.tokenizer is not None
         try:
-            text = self.tokenizer.apply_chat_template(
-                [m.as_dict() for m in messages],
+            text: str = self.tokenizer.apply_chat_template(
+                list(messages),
                 tools=[dict(t) for t in tools] if tools else None,
                 add_generation_prompt=True,
                 tokenize=False,
             )
         except Exception as error:  # a template raises whatever it likes
             raise PromptError(f"the chat template failed: {first_line(error)}") from error
-        return self._text(text, special=False)
+        return text
+
+
+@contextmanager
+def _valid(text: str) -> Iterator[None]:
+    """PromptError for a text that a tokenizer cannot take: tokenizers raise various things."""
+    try:
+        yield
+    except (UnicodeError, TypeError) as error:
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            what = "the prompt holds half of a character (a lone surrogate)"
+            hint = "cut texts between characters, and decode bytes with errors='replace'"
+            raise PromptError(f"{what}: {hint}") from error
+        raise PromptError(f"the prompt is not valid text: {first_line(error)}") from error
 
 
 def check_prompt(prompt: Sequence[int], vocab_size: int, max_context: int, room: int) -> None:
