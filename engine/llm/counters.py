@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
+    from .steps import Step
 
 NOW = ("running", "waiting", "pins", "free_pages", "cached_pages", "held_pages", "total_pages")
 """Counters that say how things are; all others only grow."""
@@ -45,6 +46,18 @@ class Tally:
     """Time in forwards."""
     step_seconds: float = 0.0
     """Time in steps, forwards included."""
+
+    def add(self, step: Step) -> None:
+        self.steps += 1
+        self.computed_tokens += step.computed_tokens
+        self.prefill_tokens += step.prefill_tokens
+        self.generated_tokens += step.generated_tokens
+        self.distinct_read += step.distinct_read
+        self.total_read += step.total_read
+        self.flops += step.flops
+        self.bytes_read += step.bytes_read
+        self.model_seconds += step.model_seconds
+        self.step_seconds += step.step_seconds
 
 
 @dataclass(slots=True)

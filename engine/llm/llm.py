@@ -30,6 +30,7 @@ from .pool import Pool, bytes_per_token
 from .request import Request
 from .sampler import seed_of
 from .scheduler import Limits, Scheduler
+from .steps import Step
 from .stops import TextStream
 from .thread import StepThread
 from .warming import Head, Warming
@@ -237,6 +238,10 @@ class LLM:
     def counters(self) -> Counters:
         """A snapshot of what was done so far."""
         return snapshot(self._loop.tally, self._loop.scheduler)
+
+    def steps(self) -> list[Step]:
+        """The latest steps, oldest first: what each asked for, computed and read."""
+        return list(self._loop.steps)
 
     def explain(self) -> list[str]:
         """The latest evictions and preemptions, then the pins that hold: why, with numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ from .detokenizer import Decoder
 from .request import Chunk, Request
 from .sampler import Draw, choose
 from .scheduler import CannotFit, Scheduler
+from .steps import KEPT, Step
 from .work import Work
 
 
@@ -53,6 +55,8 @@ class StepLoop:
     ) -> None:
         self.scheduler = scheduler
         self.tally = Tally()
+        self.steps: deque[Step] = deque(maxlen=KEPT)
+        """The latest, oldest first."""
         self._runner = runner
         self._decoder = decoder
         self._end_tokens = end_tokens
@@ -95,7 +99,10 @@ class StepLoop:
             outcome = self._take(request, token, logprob)
             if outcome is not None:
                 outcomes.append(outcome)
-        self._count(layout, len(sampled), ran - ready, self._clock() - began)
+        whole = self._clock() - began
+        step = Step.of(layout, len(sampled), self._work, began, ran - ready, whole)
+        self.steps.append(step)
+        self.tally.add(step)
         return outcomes
 
     def _lay_out(self, chunks: list[Chunk]) -> Layout:
@@ -214,23 +221,6 @@ class StepLoop:
             error = _as_plait(cause, "a step failed")
         alive = {id(r) for r in self.scheduler.requests()}
         return [self._fail(c.request, error) for c in chunks if id(c.request) in alive]
-
-    # ---- counting --------------------------------------------------------------------------
-
-    def _count(self, layout: Layout, sampled: int, model: float, step: float) -> None:
-        tally = self.tally
-        tally.steps += 1
-        tally.computed_tokens += layout.rows
-        tally.prefill_tokens += sum(
-            c.count for c in layout.chunks if c.count > 1 or c.start < len(c.request.prompt)
-        )
-        tally.generated_tokens += sampled
-        tally.distinct_read += layout.distinct_read
-        tally.total_read += layout.total_read
-        tally.flops += self._work.flops(layout, sampled)
-        tally.bytes_read += self._work.bytes_read(layout)
-        tally.model_seconds += model
-        tally.step_seconds += step
 
 
 def _draws(requests: Sequence[Request]) -> tuple[list[Draw], dict[int, PlaitError]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 
@@ -283,3 +284,78 @@ async def test_tenants_share_nothing(engine: Build) -> None:
     again = await one(llm, [3] * 40, settings, salt="a")
     assert [g.usage.cached_tokens for g in (first, other, again)] == [0, 0, 39]
     assert first.token_ids == other.token_ids == again.token_ids
+
+
+async def test_every_step_says_what_it_did(engine: Build) -> None:
+    llm = engine(page_size=4, max_batch_tokens=16)
+    settings = Sampling(max_tokens=5, ignore_eos=True)
+    prompt = list(range(10, 50))
+    await llm.generate(prompt, settings)
+    await llm.generate(prompt, settings)
+    steps, total = llm.steps(), llm.counters()
+    assert len(steps) == total.steps
+    for name in ("computed", "prefill", "generated", "cached"):
+        counted = sum(getattr(step, f"{name}_tokens") for step in steps)
+        assert counted == getattr(total, f"{name}_tokens")
+    assert sum(step.asked_tokens for step in steps) == total.prompt_tokens == 80
+    for name in ("flops", "bytes_read", "distinct_read", "total_read"):
+        assert sum(getattr(step, name) for step in steps) == pytest.approx(getattr(total, name))
+    assert [s.computed_tokens for s in steps[:3]] == [16, 16, 8]
+    again = next(step for step in steps if step.hit_rate)
+    assert again.cached_tokens == 39 and again.hit_rate == 39 / 40
+    assert all(a.began <= b.began and a.step_seconds >= a.model_seconds
+               for a, b in itertools.pairwise(steps))  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", ["waiting", "prefill", "decode"])
+async def test_cancelling_at_any_moment_frees_everything(engine: Build, moment: str) -> None:
+    llm = engine(page_size=4, max_running=1, max_batch_tokens=4)
+    busy = Sampling(max_tokens=300, ignore_eos=True)
+    first = asyncio.create_task(llm.generate([5] * 150, busy))
+    second = asyncio.create_task(llm.generate([6] * 150, busy))
+    done = {"waiting": (4, 0), "prefill": (30, 0), "decode": (150, 3)}[moment]
+    while (llm.counters().prefill_tokens, llm.counters().generated_tokens) < done:
+        await asyncio.sleep(0.001)
+    for task in (second, first) if moment == "waiting" else (first, second):
+        task.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    await one(llm, [7], Sampling(max_tokens=1))
+    counters = llm.counters()
+    assert (counters.running, counters.waiting, counters.held_pages) == (0, 0, 0)
+    assert counters.free_pages + counters.cached_pages == counters.total_pages
+    assert counters.aborted == 2
+
+
+async def test_close_returns_whoever_calls_it_and_however_often(engine: Build) -> None:
+    """From other threads, from a listener on the caller's loop, again, and with calls coming in."""
+    llm = engine()
+    settings = Sampling(max_tokens=400, ignore_eos=True)
+
+    def close(*_: object) -> None:
+        llm.close()
+
+    calls = [asyncio.create_task(llm.generate([3, i], settings)) for i in range(4, 8)]
+    calls.append(asyncio.create_task(llm.generate([9, 9], settings, on_token=close)))
+    ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+    assert all(isinstance(e, EngineError) for e in ended)
+    closing = [asyncio.to_thread(llm.close) for _ in range(3)]
+    late = [llm.generate([3], settings) for _ in range(3)]
+    await asyncio.wait_for(asyncio.gather(*closing), 20)
+    ended = await asyncio.wait_for(asyncio.gather(*late, return_exceptions=True), 20)
+    assert all(isinstance(e, EngineError) for e in ended)
+
+
+async def test_a_step_loop_that_breaks_ends_its_calls(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong outside of a step cannot be put down to a request: all end, none hangs."""
+    llm, other = engine(), engine()
+
+    def broken(now: float) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(llm._loop.scheduler, "schedule", broken)
+    with pytest.raises(EngineError, match="closed"):
+        await asyncio.wait_for(llm.generate([3, 4], Sampling(max_tokens=4)), 20)
+    llm.close()
+    assert (await one(other, [3], Sampling(max_tokens=1))).usage.completion_tokens == 1

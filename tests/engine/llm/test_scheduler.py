@@ -322,3 +322,44 @@ def test_random_traffic(seed: int) -> None:
     assert sim.tree.held_pages == 0
     assert sim.advanced > 0
     assert all(r in sim.finished for r in alive)
+
+
+def test_a_stream_of_urgent_requests_starves_nobody() -> None:
+    """A priority of five is worth fifty seconds of waiting, and no more."""
+    sim = Sim(pages=40, running=1)
+    patient = sim.ask([1] * 8, out=1)
+    for step in range(200):
+        sim.ask([100 + step] * 8, out=1, priority=5.0)
+        sim.step()
+        if patient in sim.finished:
+            assert step <= 52
+            return
+    raise AssertionError("the request of low priority starved")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_abort_frees_everything_at_once(seed: int) -> None:
+    """Wherever a request stands: waiting, for another's prefix too, half computed, preempted."""
+    rng = random.Random(seed)
+    sim = Sim(pages=14, host_pages=rng.choice([0, 20]), batch_tokens=10, running=4)
+    head = [9] * 8
+    alive = [
+        sim.ask((head if rng.random() < 0.6 else []) + [i] * 9, out=9, expected=10)
+        for i in range(8)
+    ]
+    for _ in range(rng.randrange(12)):
+        sim.step()
+    stands = {r.number for r in sim.scheduler.running}
+    assert len(stands) < 8, "some should wait"
+    rng.shuffle(alive)
+    for request in alive:
+        if request in sim.finished:
+            continue
+        held = sum(len(r.pages) for r in sim.scheduler.running if r is not request)
+        sim.scheduler.remove(request, sim.now)
+        assert request not in set(sim.scheduler.requests()) and not request.pages
+        pool, tree = sim.tree.allocator, sim.tree
+        assert pool.free + tree.cached_pages + tree.held_pages + held == pool.total
+    assert (sim.scheduler.waiting, sim.tree.held_pages) == (0, 0)
+    sim.tree.clear(sim.now)
+    assert sim.tree.allocator.free == sim.tree.allocator.total
