@@ -30,16 +30,18 @@ MOST = 64
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """The beginning of a prompt. `computed` and `used` may be read at any time."""
+    """The beginning of a prompt."""
 
     tokens: tuple[int, ...]
     until: float
     """When it is given up, by the engine's clock."""
     salt: str = ""
+    found: int = 0
+    """Tokens that were cached before."""
     computed: int = 0
     """Tokens computed for it."""
-    used: bool = False
-    """A prompt that begins with it has come."""
+    met: int = 0
+    """Tokens that the prompt that has most of it in common begins with."""
     pin: int | None = None
 
 
@@ -70,12 +72,12 @@ class Warming:
         self._let_go(head, now)
 
     def met(self, prompt: Sequence[int], salt: str) -> None:
-        """A prompt has come: the heads that it begins with were of use."""
+        """A prompt has come: what it has in common with heads was of use."""
         for head in (*self._waiting, *self._kept):
-            size = len(head.tokens)
-            if not head.used and head.salt == salt and tuple(prompt[:size]) == head.tokens:
-                head.used = True
-                self.tally.warmed_used += head.computed
+            if head.salt == salt:
+                before = _used(head)
+                head.met = max(head.met, _same(head.tokens, prompt))
+                self.tally.warmed_used += _used(head) - before
 
     @property
     def waiting(self) -> bool:
@@ -117,10 +119,12 @@ class Warming:
             if head in self._waiting:
                 self._waiting.remove(head)
             return
-        done = len(request.prompt) - (request.cached or 0)
+        done, before = len(request.prompt) - (request.cached or 0), _used(head)
+        if not head.computed:
+            head.found = request.cached or 0
         head.computed += done
         self.tally.warmed_tokens += done
-        self.tally.warmed_used += done if head.used else 0
+        self.tally.warmed_used += _used(head) - before
 
     # ---- inside ----------------------------------------------------------------------------
 
@@ -149,3 +153,14 @@ class Warming:
         if head.pin is not None:
             self.tree.unpin(head.pin, now)
             head.pin = None
+
+
+def _used(head: Head) -> int:
+    """Tokens computed for a head with which a prompt then began."""
+    return max(0, min(head.met, head.found + head.computed) - head.found)
+
+
+def _same(head: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(head, prompt, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(head), len(prompt)))
