@@ -46,6 +46,11 @@ class Node:
             self._runs = runs_of(self.pages)
         return self._runs
 
+    @property
+    def evictable(self) -> bool:
+        """Nobody uses it, nothing below it is on the device, and it has something to give."""
+        return not (self.holds or self.on_device or self.on_host) and bool(self.pages)
+
     def pinned_until(self, now: float) -> float:
         """The latest deadline of its pins, `-inf` without one."""
         return max(self.pins.values(), default=-_FOREVER)

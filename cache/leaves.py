@@ -1,0 +1,44 @@
+"""Nodes that may be evicted, the least valuable first."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+
+from .node import Node
+from .value import Value, ValueFunction
+
+
+class Leaves:
+    """A heap of nodes by value. Entries may be stale: each is looked at again when it comes up."""
+
+    def __init__(self, value: ValueFunction) -> None:
+        self.value = value
+        self.nodes = 0
+        """How many the tree has, so that stale entries are swept in time."""
+        self._heap: list[tuple[Value, int, Node]] = []
+        self._tickets = count()
+
+    def offer(self, node: Node, now: float) -> None:
+        """Put a node in its place, if it may be evicted."""
+        if node.evictable:
+            self._push(node, self.value(node, now))
+
+    def take(self, now: float) -> Node | None:
+        """The least valuable node, out of the heap; None when there is none."""
+        while self._heap:
+            value, _, node = heapq.heappop(self._heap)
+            if not node.evictable:
+                continue
+            current = self.value(node, now)
+            if current > value and self._heap and current > self._heap[0][0]:
+                self._push(node, current)
+                continue
+            return node
+        return None
+
+    def _push(self, node: Node, value: Value) -> None:
+        if len(self._heap) > 64 + 4 * self.nodes:
+            self._heap = [e for e in self._heap if e[2].evictable]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (value, next(self._tickets), node))
