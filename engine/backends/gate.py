@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ...dag.ahead import Ahead
 from ...dag.errors import EngineError, PlaitError
@@ -30,7 +31,7 @@ QUIET_ROUNDS = 32
 MOST_ROUNDS = 2_000
 """Rounds after which a decision is taken whatever happens."""
 HEARTBEAT = 0.5
-"""Seconds after which a loop with waiting calls looks again: news of another loop may be lost."""
+"""Seconds after which a loop with waiting calls looks again."""
 Waits = Callable[[bool], None]
 
 
@@ -58,6 +59,7 @@ class Gate:
         self._waiters: list[_Waiter] = []
         self._moving: Move | None = None
         self._resting: asyncio.AbstractEventLoop | None = None
+        self._beating: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._rounds = self._quiet = 0
         self._pool = ThreadPoolExecutor(1, "plait-load")
         self.last = Decision(None, "nothing was asked yet")
@@ -116,6 +118,10 @@ class Gate:
         with self._lock:
             self._turns.waits(place)
             self._waiters.append(waiter)
+            loop = waiter.future.get_loop()
+            if loop not in self._beating:
+                self._beating.add(loop)
+                loop.call_later(HEARTBEAT, self._beat, loop)
         if waits is not None:
             waits(True)
         self._stir()
@@ -199,9 +205,17 @@ class Gate:
         if self.last.move is not None:
             self._moving = self.last.move
             self._pool.submit(self._move, self.last.move, loop)
-        elif self._waiters:
-            wait = HEARTBEAT if self.last.wait is None else min(HEARTBEAT, self.last.wait)
-            loop.call_later(wait, self._stir)
+        elif self.last.wait is not None:
+            loop.call_later(self.last.wait, self._stir)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again from every loop that has calls waiting: another one may end with its news."""
+        with self._lock:
+            if all(waiter.future.get_loop() is not loop for waiter in self._waiters):
+                self._beating.discard(loop)
+                return
+        loop.call_later(HEARTBEAT, self._beat, loop)
+        self._stir()
 
     def _move(self, move: Move, loop: asyncio.AbstractEventLoop) -> None:
         """Load a model, in the thread for loading."""
