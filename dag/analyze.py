@@ -1,10 +1,12 @@
-"""Predicted beside actual: what a plan said of a run that has been made since."""
+"""Predicted beside actual: what a plan said of a run that has been made since, and which of its
+assumptions was off."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .names import named_nodes
 from .nodes import LLMCall, ToolCall
 
 if TYPE_CHECKING:
@@ -12,32 +14,54 @@ if TYPE_CHECKING:
     from .logical import Plan
 
 COLUMNS = ("calls made", "prefill tokens", "generated tokens")
+OFF = 0.1
+"""Share from which on an assumption is said to be off."""
+LEAST_SECONDS = 0.005
+"""By which a tool's time must be off to be told."""
 
 
 def compare(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry per LLM node, then one for the whole batch: predicted and actual numbers.
+    """One entry per node that ran, then one for the whole batch: predicted and actual numbers.
 
     `stats` are a run's counters as they stand in run.json.
     """
     found = []
-    leaves = plan.prefixes.leaves if plan.prefixes is not None else ()
     known = stats.get("nodes", {})
-    for leaf in leaves:
-        node = known.get(leaf.call.id)
-        if node is None:
+    predicted = _predicted(plan, cost)
+    for name, _ in (pair for part in plan.parts for pair in named_nodes(part.workflow)):
+        node = known.get(name)
+        if node is None or name not in predicted:
             continue
-        most = leaf.calls * leaf.call.sampling.max_tokens
-        actual = (
-            node["calls"] - node.get("merged", 0),
-            node["prompt_tokens"] - node["cached_tokens"],
-            node["completion_tokens"],
-        )
-        predicted = (leaf.calls, round(leaf.computed), most)
-        found.append({"node": leaf.call.id, "predicted": predicted, "actual": actual})
+        made = node["calls"] - node.get("merged", 0)
+        actual = (made, node["prompt_tokens"] - node["cached_tokens"], node["completion_tokens"])
+        entry: dict[str, Any] = {"node": name, "predicted": predicted[name][0], "actual": actual}
+        said = predicted[name][1]
+        if said is not None:
+            each = node["seconds"] / made if made else 0.0
+            entry["seconds_each"] = {"predicted": said, "actual": each}
+        found.append(entry)
     total = _totals(found)
     if cost is not None:
         total |= {"seconds": {"predicted": cost.seconds, "actual": stats["seconds"]}}
     return [*found, {"node": "all", **total}]
+
+
+def _predicted(
+    plan: Plan, cost: Cost | None
+) -> dict[str, tuple[tuple[int, int, int], float | None]]:
+    """By node: calls made, tokens prefilled and generated, seconds each; by rehearsal if any."""
+    if cost is not None and cost.rehearsed is not None:
+        return {
+            name: ((n.calls - n.merged, n.prefill_tokens, n.generated_tokens), n.seconds)
+            for name, n in cost.rehearsed.nodes.items()
+        }
+    names = {id(n): name for p in plan.parts for name, n in named_nodes(p.workflow)}
+    return {
+        names[id(leaf.call)]: (
+            (leaf.calls, round(leaf.computed), leaf.calls * leaf.call.sampling.max_tokens), None,
+        )
+        for leaf in (plan.prefixes.leaves if plan.prefixes is not None else ())
+    }  # fmt: skip
 
 
 def _totals(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -57,7 +81,57 @@ def analysis(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> str:
         off = seconds["predicted"] / seconds["actual"] - 1 if seconds["actual"] else 0.0
         told = f"{seconds['predicted']:.2f} s predicted, {seconds['actual']:.2f} s actual"
         lines.append(f"  seconds: {told} ({off:+.0%})")
+    lines += [f"  {line}" for line in off_by(entries)]
     return "\n".join(lines)
+
+
+def off_by(entries: list[dict[str, Any]]) -> list[str]:
+    """Which assumptions did not hold, those that changed most first; what is left is speed."""
+    found = [fault for entry in entries[:-1] for fault in _faults(entry)]
+    lines = [text for _, text in sorted(found, key=lambda fault: -fault[0])[:5]]
+    seconds = entries[-1].get("seconds")
+    if not lines and seconds and seconds["predicted"]:
+        speed = seconds["actual"] / seconds["predicted"]
+        if _differ(speed, 1.0):
+            what = "slower" if speed > 1 else "faster"
+            lines = [f"off: all counts held; the machine was {what} than its costs ({speed:.2f}x)"]
+    return lines or ["every assumption held"]
+
+
+def _faults(entry: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
+    """What was off at one node: how many tokens (or seconds) that makes, and in words."""
+    name = entry["node"]
+    (calls, prefill, out), (made, computed, generated) = entry["predicted"], entry["actual"]
+    if _differ(calls, made):
+        why = "fewer values were equal" if made > calls else "more values were equal"
+        yield (
+            abs(made - calls) * max(1.0, generated / max(1, made)),
+            (f"off: {name} made {made:,} calls, not {calls:,}: {why}, or branches went otherwise"),
+        )
+    length, expected = generated / max(1, made), out / max(1, calls)
+    if out and _differ(length, expected):
+        yield (
+            abs(length - expected) * made,
+            (f"off: answers of {name} had {length:.0f} tokens, not {expected:.0f}"),
+        )
+    prompt, assumed = computed / max(1, made), prefill / max(1, calls)
+    if prefill and _differ(prompt, assumed):
+        yield (
+            abs(prompt - assumed) * made / 10,
+            (
+                f"off: a call of {name} computed {prompt:.0f} prompt tokens, not {assumed:.0f}: "
+                "values in its prompt are longer or shared less, or the reverse"
+            ),
+        )
+    each = entry.get("seconds_each")
+    if each and not generated and not out:
+        actual, said = each["actual"], each["predicted"]
+        if _differ(actual, said) and abs(actual - said) > LEAST_SECONDS:
+            yield abs(actual - said) * 1e3, f"off: {name} took {actual:.3f} s, not {said:.3f} s"
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > OFF * max(abs(one), abs(other), 1e-12)
 
 
 def _cells(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -67,16 +141,15 @@ def _cells(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def history(stats: Mapping[str, Any], plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean length of every LLM node's answers, and mean seconds of every tool, in a run."""
+    """Mean length of every LLM node's answers, and mean seconds of every tool, in a run, by the
+    node's id."""
     lengths: dict[str, float] = {}
     tools: dict[str, float] = {}
-    for part in plan.parts:
-        for body in part.workflow.bodies():
-            for node in body.nodes.values():
-                counted = stats.get("nodes", {}).get(node.id)
-                made = counted["calls"] - counted.get("merged", 0) if counted else 0
-                if made and isinstance(node, LLMCall):
-                    lengths[node.id] = counted["completion_tokens"] / made
-                if made and isinstance(node, ToolCall):
-                    tools[node.id] = counted["seconds"] / made
+    for name, node in (pair for part in plan.parts for pair in named_nodes(part.workflow)):
+        counted = stats.get("nodes", {}).get(name)
+        made = counted["calls"] - counted.get("merged", 0) if counted else 0
+        if made and isinstance(node, LLMCall):
+            lengths[node.id] = counted["completion_tokens"] / made
+        if made and isinstance(node, ToolCall):
+            tools[node.id] = counted["seconds"] / made
     return lengths, tools

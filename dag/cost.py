@@ -13,57 +13,24 @@ of the constants are those of the engine's calibration, which gives them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
+from .estimates import Known
+from .longest import critical_path, longest_answers
+from .nodes import LLMCall
 from .phases import phases
-from .steps import certain
+from .profile import Costs as Costs
+from .profile import Profile as Profile
 
 if TYPE_CHECKING:
     from .logical import Plan
     from .prefixes import LeafCost
+    from .rehearsal import Rehearsed
 
-
-class Costs(Protocol):
-    """Seconds per unit of work on one device, as calibration finds them."""
-
-    @property
-    def step(self) -> float: ...
-    @property
-    def token(self) -> float: ...
-    @property
-    def token_context(self) -> float: ...
-    @property
-    def decode_row(self) -> float: ...
-    @property
-    def kv_token(self) -> float: ...
-    @property
-    def kv_bytes(self) -> int: ...
-    @property
-    def load(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of the machine and of earlier runs."""
-
-    costs: Mapping[str, Costs]
-    """By model alias."""
-    running: int = 256
-    """Most requests in a step."""
-    loaded: frozenset[str] = frozenset()
-    """Models that need not be loaded."""
-    together: bool = True
-    """Whether all models fit into memory at once; else they take turns, see `phases`."""
-    lengths: Mapping[str, float] = field(default_factory=dict)
-    """Node -> tokens its answers have had; where nothing is known, max_tokens."""
-    tool_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Node -> seconds its tool has taken."""
-
-    def length(self, node: LLMCall) -> float:
-        return self.lengths.get(node.id, float(node.sampling.max_tokens))
+MEASURED, ASSUMED = 0.1, 0.6
+"""Share by which a batch differs from what costs say, where they were measured, and where not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +58,91 @@ class Cost:
     bound: str
     """What takes most: prefill, decode, loads, or the critical path."""
     certain: bool
-    """Whether lengths come from earlier runs; else max_tokens was taken, which is the most."""
+    """Whether lengths of answers have been seen; else max_tokens was taken, which is the most."""
+    low: float = 0.0
+    high: float = 0.0
+    """Between which `seconds` lies, by what lengths, tools and costs may be off."""
+    known: Known = "limit"
+    """Where lengths come from: the least known of them."""
+    measured: bool = False
+    """Whether costs were measured on this machine; else they are those of a small CPU model."""
+    workers: int = 1
+    rehearsed: Rehearsal | None = None
+    """What the batch came to in virtual time; None when it was only summed up."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
-def cost_of(plan: Plan, profile: Profile) -> Cost:
-    """What a plan with a prefix tree will cost on the profiled machine."""
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """One node in a rehearsal."""
+
+    calls: int
+    merged: int
+    """Of those, answered by an equal one."""
+    prompt_tokens: int
+    prefill_tokens: int
+    """Prompt tokens that the cache did not have."""
+    generated_tokens: int
+    seconds: float
+    """From asking to having, on average over the calls made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A batch in virtual time."""
+
+    rows: int
+    """That were rehearsed; with fewer than all, seconds are extrapolated."""
+    kv_peak_tokens: int
+    """Most KV tokens held by running calls at once."""
+    kv_page_seconds: float
+    """KV pages held x seconds."""
+    kv_read_tokens: float
+    evicted_tokens: int
+    offload_seconds: float
+    """To bring what was evicted to the host, if there is a host tier that keeps it."""
+    restore_seconds: float
+    """To bring it back."""
+    idle_seconds: float
+    """In which only tools ran."""
+    busy_seconds: float
+    """Of the busiest worker."""
+    nodes: Mapping[str, NodeCost]
+
+
+def cost_of(
+    plan: Plan, profile: Profile, rehearsed: Rehearsed | None = None, scale: float = 1.0
+) -> Cost:
+    """What a plan with a prefix tree will cost on the profiled machine.
+
+    Without a rehearsal, work is added up and taken to be bound by the engine or by the longest
+    chain; with one, seconds, tokens and steps are those of the rehearsal, times `scale` where not
+    all rows were rehearsed.
+    """
+    low, mean, high = (_summed(plan, replace(profile, side=s)) for s in ("low", "mean", "high"))
+    cost = _with(mean, rehearsed, plan, profile, scale) if rehearsed is not None else mean
+    nodes = [leaf.call for leaf in plan.prefixes.leaves] if plan.prefixes is not None else []
+    known = {profile.known(node) for node in nodes}
+    measured = all(getattr(profile.costs[m], "matmul_peak", 0.0) for m in plan.models)
+    doubt = MEASURED if measured else ASSUMED
+    return replace(
+        cost,
+        low=cost.seconds * low.seconds / mean.seconds * (1 - doubt) if mean.seconds else 0.0,
+        high=cost.seconds * high.seconds / mean.seconds * (1 + doubt) if mean.seconds else 0.0,
+        known=next((k for k in ORDER if k in known), "limit"), measured=measured,
+        certain=bool(profile.lengths) or (bool(known) and "limit" not in known),
+    )  # fmt: skip
+
+
+ORDER: tuple[Known, ...] = ("limit", "sample", "history")
+
+
+def _summed(plan: Plan, profile: Profile) -> Cost:
     assert plan.prefixes is not None, "a plan without prefixes has no tokens to count"
     prefill = decode = tokens = generated = steps = kv_bytes = 0.0
-    paths = {model: _longest_chain(plan, profile, model) for model in plan.models}
+    paths = {model: longest_answers(plan, profile, model) for model in plan.models}
     for model in plan.models:
         costs = profile.costs[model]
         work = _Work.of(plan, profile, model, paths[model])
@@ -122,8 +163,58 @@ def cost_of(plan: Plan, profile: Profile) -> Cost:
         tool_seconds=tools, load_seconds=load, path_seconds=path_seconds, prefill_tokens=tokens,
         decode_tokens=generated, decode_steps=steps, kv_tokens=tokens + generated,
         kv_bytes=kv_bytes, loads=loads, path=path, bound=bound,
-        certain=bool(profile.lengths),
+        certain=False,
     )  # fmt: skip
+
+
+def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile, scale: float) -> Cost:
+    """A cost set right by a rehearsal of all rows, or of the first ones."""
+    used = list(found.used.values())
+    prefill = sum(u.prefill_seconds for u in used)
+    decode = sum(u.decode_seconds for u in used)
+    busy = max(found.busy.values(), default=0.0)
+    evicted = sum(u.evicted_tokens for u in used)
+    costs = [profile.costs[m] for m in plan.models]
+    parts = {"prefill": prefill, "decode": decode, "loads": found.load_seconds}
+    # Idle for more than a tenth of the time: it is the chain of calls that takes it, not the work.
+    chained = found.waited > found.seconds / 10 and found.waited > max(parts.values()) / 2
+    nodes = {
+        name: NodeCost(
+            round(t.calls * scale), round(t.merged * scale), round(t.prompt * scale),
+            round(t.computed * scale), round(t.generated * scale),
+            t.seconds / max(1, t.calls - t.merged),
+        )
+        for name, t in found.nodes.items() if t.calls
+    }  # fmt: skip
+    rehearsal = Rehearsal(
+        found.rows, sum(u.held_tokens for u in used), sum(u.page_seconds for u in used) * scale,
+        sum(u.read_tokens for u in used) * scale, round(evicted * scale),
+        evicted * scale * max((_rate(c, "offload") for c in costs), default=0.0),
+        evicted * scale * max((_rate(c, "restore") for c in costs), default=0.0),
+        found.waited * scale, busy * scale, nodes,
+    )  # fmt: skip
+    return replace(
+        cost, seconds=found.seconds * scale, prefill_seconds=prefill * scale,
+        decode_seconds=decode * scale, load_seconds=found.load_seconds or cost.load_seconds,
+        prefill_tokens=sum(u.prefill_tokens for u in used) * scale,
+        decode_tokens=sum(u.decode_tokens for u in used) * scale,
+        decode_steps=sum(u.steps for u in used) * scale,
+        loads=tuple(found.loads) or cost.loads, workers=max(1, len(found.busy)),
+        bound="critical path" if chained else max(parts, key=parts.__getitem__),
+        rehearsed=rehearsal,
+    )  # fmt: skip
+
+
+def _rate(costs: Costs, name: str) -> float:
+    """Seconds to copy one token to the host or back."""
+    rate: float = getattr(costs, name, 0.0)
+    return costs.kv_bytes / rate if rate else 0.0
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _rounded(v) for k, v in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _loads(plan: Plan, profile: Profile) -> tuple[str, ...]:
@@ -171,85 +262,3 @@ class _Work:
 def _leaves(plan: Plan, model: str) -> list[tuple[LeafCost, LLMCall]]:
     assert plan.prefixes is not None
     return [(leaf, leaf.call) for leaf in plan.prefixes.leaves if leaf.call.model == model]
-
-
-def _longest_chain(plan: Plan, profile: Profile, model: str) -> float:
-    """Most tokens that one row lets a model generate one after the other."""
-
-    def own(node: Node) -> float:
-        return profile.length(node) if isinstance(node, LLMCall) and node.model == model else 0.0
-
-    ends = (_chain(part.workflow, own) for part in plan.parts)
-    return max((length for length, _ in ends), default=0.0)
-
-
-def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float, float]:
-    """The chain of nodes that takes one row longest, its seconds, and those of its tools."""
-    assert plan.prefixes is not None
-    prompts = {
-        leaf.call.id: leaf.merged / leaf.calls for leaf in plan.prefixes.leaves if leaf.calls
-    }
-
-    def own(node: Node) -> float:
-        if isinstance(node, ToolCall):
-            return profile.tool_seconds.get(node.id, 0.0)
-        if not isinstance(node, LLMCall):
-            return 0.0
-        costs, length = profile.costs[node.model], profile.length(node)
-        prompt = prompts.get(node.id, 0.0)
-        reading = length * (prompt + length / 2) * costs.kv_token
-        return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
-
-    found = NOTHING
-    for part in plan.parts:
-        found = max(found, _chain(part.workflow, own), key=_seconds)
-    seconds, nodes = found
-    tools = sum(own(node) for node in nodes if isinstance(node, ToolCall))
-    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
-
-
-Chain = tuple[float, tuple[Node, ...]]
-NOTHING: Chain = (0.0, ())
-
-
-def _chain(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
-    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds.
-
-    What only one side of a branch needs begins when the condition is known, not before.
-    """
-    always = certain(workflow)
-    ends: dict[str, Chain] = {}
-    inside: dict[str, Chain] = {}
-    """The part of the chain that begins only when a side is taken."""
-    for node in workflow.nodes.values():
-        weight = _weight(node, own)
-        ends[node.id] = _after(node.needs(), ends, weight)
-        inside[node.id] = NOTHING if node.id in always else _after(node.needs(), inside, weight)
-        if isinstance(node, Branch):
-            known = _heaviest(refs(node.condition), ends)
-            side = _heaviest((*refs(node.then), *refs(node.otherwise)), inside)
-            taken = (known[0] + side[0], (*known[1], *side[1], node))
-            ends[node.id] = max(ends[node.id], taken, key=_seconds)
-    return _heaviest(ends, ends)
-
-
-def _weight(node: Node, own: Callable[[Node], float]) -> Chain:
-    if isinstance(node, Map):
-        return _chain(node.body, own)
-    if isinstance(node, Loop):
-        weight, inside = _chain(node.body, own)
-        return weight * node.max_iters, inside
-    return own(node), (node,)
-
-
-def _after(needs: Iterable[str], ends: Mapping[str, Chain], weight: Chain) -> Chain:
-    before = _heaviest(needs, ends)
-    return before[0] + weight[0], (*before[1], *weight[1])
-
-
-def _heaviest(ids: Iterable[str], ends: Mapping[str, Chain]) -> Chain:
-    return max((ends[id] for id in ids), key=_seconds, default=NOTHING)
-
-
-def _seconds(chain: Chain) -> float:
-    return chain[0]

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING
 from .steps import Step
 
 if TYPE_CHECKING:
-    from .cost import Cost
+    from .cost import Cost, NodeCost
     from .logical import Plan
     from .prefixes import Prefixes
 
 SHOWN = 96
 
 
-def explain(plan: Plan) -> str:
-    """The plan as text for a terminal."""
+def explain(plan: Plan, cost: Cost | None = None) -> str:
+    """The plan as text for a terminal; with a rehearsed cost, each node with what it comes to."""
     lines = [f"workflow {plan.workflow}: {_count(plan.rows, 'row')}"]
     shown: dict[str, str] = {}
+    nodes = cost.rehearsed.nodes if cost is not None and cost.rehearsed is not None else {}
     for step in plan.steps:
         indent = "  " * (step.number.count(".") + 1)
         head = "" if step.operator == "Input" else f"({step.arguments})"
         lines.append(f"{indent}%{step.number} = {step.operator} {step.id}{head}")
-        told = ", ".join(_told(step))
+        if step.same_as is not None:
+            lines.append(f"{indent}     {_calls(step)}: as %{step.same_as}")
+            continue
+        told = ", ".join(_told(step, nodes.get(step.name)))
         if told:
             lines.append(f"{indent}     {told}")
         if step.prompt:
@@ -33,12 +37,19 @@ def explain(plan: Plan) -> str:
     if plan.live:
         lines.append("  a live program: its calls are known only when it runs")
     lines.append("total: " + ", ".join(_totals(plan)))
-    if plan.prefixes is not None and plan.prefixes.asked:
+    if nodes:
+        asked, computed = (
+            sum(getattr(node, name) for node in nodes.values())
+            for name in ("prompt_tokens", "prefill_tokens")
+        )
+        lines.append(f"prefill: {asked:,} tokens in calls to make, {computed:,} to compute")
+    elif plan.prefixes is not None and plan.prefixes.asked:
         lines.append("prefill: " + prefill(plan.prefixes))
     return "\n".join(lines)
 
 
-def _told(step: Step) -> Iterator[str]:
+def _told(step: Step, node: NodeCost | None = None) -> Iterator[str]:
+    """What is known of a step before running, and of its `node` in a rehearsal."""
     if step.model is not None:
         yield f"model {step.model}, at most {step.max_tokens} tokens"
     if step.effect is not None:
@@ -48,14 +59,17 @@ def _told(step: Step) -> Iterator[str]:
         yield f"at most {_count(step.limit, unit)}"
     if step.model is not None or step.effect is not None:
         yield _calls(step)
-    if step.prefill_asked is not None and step.prefill_asked != step.prefill_computed:
+    if node is not None:
+        if node.calls != step.calls or node.calls - node.merged != step.merged:
+            yield f"about {node.calls - node.merged:,} to make"
+        if step.model is not None:
+            yield f"prefill {node.prompt_tokens:,} -> {node.prefill_tokens:,}"
+            yield f"decode {node.generated_tokens:,}"
+        yield f"{seconds_text(node.seconds)} each"
+    elif step.prefill_asked is not None and step.prefill_asked != step.prefill_computed:
         yield f"prefill {step.prefill_asked:,} -> {step.prefill_computed:,}"
     if step.static_prefix:
         yield f"{_count(step.static_prefix, 'character')} shared in front"
-    if step.early is not None:
-        yield f"begun before {step.early} is there"
-    if step.ahead:
-        yield "called before its turn"
 
 
 def _calls(step: Step) -> str:
@@ -68,6 +82,7 @@ def _calls(step: Step) -> str:
         return _count(step.calls, unit)
     # Equal calls are made once; those that a node before makes are not made here at all.
     others = step.distinct - step.merged if step.distinct is not None else 0
+    others = 0 if step.same_as is not None else others
     before = f" ({others} made by nodes before)" if others else ""
     return f"{_count(step.calls, unit)} -> {step.merged}{before}"
 
@@ -97,19 +112,48 @@ def prefill(prefixes: Prefixes) -> str:
 
 def told_cost(cost: Cost) -> str:
     """What the cost model says, in a few lines."""
-    most = "" if cost.certain else "at most "
+    most = "at most " if cost.known == "limit" and cost.decode_tokens else ""
+    between = f" ({seconds_text(cost.low)} to {seconds_text(cost.high)})" if cost.high else ""
     parts = f"prefill {cost.prefill_seconds:.2f} s, decode {cost.decode_seconds:.2f} s"
     order = f" ({' -> '.join(cost.loads)})"
     loads = f", {_count(len(cost.loads), 'model load')} {cost.load_seconds:.2f} s{order}"
     loads = loads if cost.loads else ""
     steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
     tools = f", tools {cost.tool_seconds:.2f} s of it" if cost.tool_seconds else ""
+    whole = f"{cost.seconds:.2f} s{between}"
     return "\n".join((
-        f"expected: {most}{cost.seconds:.2f} s, bound by {cost.bound}: {parts}{loads}",
-        f"generate: {most}{steps}",
+        f"expected: {most}{whole}, bound by {cost.bound}: {parts}{loads}",
+        f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
         f"critical path: {cost.path_seconds:.2f} s{tools}: {' -> '.join(cost.path)}",
-        f"KV kept: {round(cost.kv_tokens):,} tokens, {cost.kv_bytes / 2**20:,.1f} MiB in all",
+        *_memory(cost),
     ))  # fmt: skip
+
+
+KNOWN = {
+    "history": "lengths of answers as in earlier runs",
+    "sample": "lengths of answers as in the calls that have finished",
+    "limit": "answers that nothing is known of take max_tokens",
+}
+COSTS = {True: "costs measured here", False: "costs not measured here (--calibrate)"}
+
+
+def _memory(cost: Cost) -> Iterator[str]:
+    """KV and waiting."""
+    kept = f"{round(cost.kv_tokens):,} tokens, {cost.kv_bytes / 2**20:,.1f} MiB in all"
+    found = cost.rehearsed
+    if found is None:
+        yield f"KV kept: {kept}"
+        return
+    held = f"{found.kv_peak_tokens:,} tokens at the peak, {found.kv_page_seconds:,.0f} page-seconds"
+    lost = f"; {found.evicted_tokens:,} evicted" if found.evicted_tokens else ""
+    yield f"KV held: {held}{lost}; kept: {kept}"
+    if found.idle_seconds > cost.seconds / 100:
+        yield f"waiting: {seconds_text(found.idle_seconds)} in which only tools run"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds with as many digits as say something."""
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
 
 
 def _count(number: int, unit: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from .names import counted_name
 from .nodes import (
     Agent,
     Arg,
@@ -52,6 +53,8 @@ class Step:
     """Its place: `3`, or `3.1` inside the body of node 3; `2:3` in the second of several
     workflows."""
     id: str
+    name: str
+    """Under which a run counts it: `id`, behind those of the bodies it is in."""
     operator: str
     arguments: str
     """As written in the plan: `topic=%1, names=%3.names`."""
@@ -62,6 +65,8 @@ class Step:
     """How many of those differ; None when nothing is known of its arguments before running."""
     merged: int | None = None
     """Calls it still makes when equal ones, its own and those of nodes before it, are made once."""
+    same_as: str | None = None
+    """The number of the node before it that makes all of its calls."""
     depth: int = 0
     """LLM and tool calls on the longest path up to and including this node."""
     model: str | None = None
@@ -85,12 +90,13 @@ class Step:
 
     def as_dict(self) -> dict[str, Any]:
         """In JSON values, without fields that say nothing."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        known = {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: v for k, v in known.items() if k != "name" or v != self.id}
 
 
 def steps_of(plan: Plan) -> Iterator[Step]:
     """Nodes in the order of the workflows, bodies behind the node they belong to."""
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     leaves = {id(leaf.call): leaf for leaf in plan.prefixes.leaves} if plan.prefixes else {}
     for number, part in enumerate(plan.parts, 1):
         prefix = f"{number}:" if len(plan.parts) > 1 else ""
@@ -104,10 +110,13 @@ class _Walker:
     """Goes through one workflow or body. `calls` is how often it runs, None when values decide."""
 
     def __init__(
-        self, workflow: Workflow, numbered: Numbered | None, seen: set[int], prefix: str,
+        self, workflow: Workflow, numbered: Numbered | None, seen: dict[int, str], prefix: str,
         when: When, calls: int | None, depth: int, merged: int | None = None,
+        way: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        self.workflow, self.numbered, self.seen, self.prefix = workflow, numbered, seen, prefix
+        self.workflow, self.numbered, self.prefix, self.way = workflow, numbered, prefix, way
+        self.seen = seen
+        """Calls that are made, by number: the node that makes them."""
         self.merged = merged
         """How often it runs at most once equal runs are one, where its own values are not known."""
         self.when, self.calls = when, calls
@@ -165,39 +174,45 @@ class _Walker:
                 known["limit"] = most
         arguments = ", ".join(f"{name}={self._shown(arg)}" for name, arg in node.args())
         return Step(
-            number=self.numbers[node.id], id=node.id, operator=node.operator, arguments=arguments,
-            when=when, depth=depth, **known,
+            number=self.numbers[node.id], id=node.id, name=counted_name(self.way, node.id),
+            operator=node.operator, arguments=arguments, when=when, depth=depth, **known,
         )  # fmt: skip
 
-    def _merging(self, node: Node) -> dict[str, int]:
+    def _merging(self, node: Node) -> dict[str, Any]:
         """How many of the node's calls differ, and how many no node before it makes."""
         if self.numbered is None and self.merged is not None:
             return {"merged": self.merged}
         if self.numbered is None or work_key(node) is None or node.id not in self.numbered.columns:
             return {}
         numbers = set(self.numbered.columns[node.id])
-        new = len(numbers - self.seen)
-        self.seen |= numbers
-        return {"distinct": len(numbers), "merged": new}
+        makers = {self.seen.get(number) for number in numbers}
+        new = sum(number not in self.seen for number in numbers)
+        for number in numbers:
+            self.seen.setdefault(number, self.numbers[node.id])
+        found: dict[str, Any] = {"distinct": len(numbers), "merged": new}
+        if len(makers) == 1 and None not in makers:
+            found["same_as"] = makers.pop()
+        return found
 
     def _bodies(self, node: Node, depth: int) -> Iterator[_Walker]:
-        number = self.numbers[node.id]
+        number, way = self.numbers[node.id], (*self.way, node.id)
         if isinstance(node, Map):
             body = self.numbered.bodies.get(node.id) if self.numbered is not None else None
             # Lists that are the rows' own are known, and with them how often the body runs.
             calls = body.rows if body is not None and node.id in self.certain else None
             inner = body if calls is not None else None
-            yield _Walker(node.body, inner, self.seen, f"{number}.", "item", calls, depth)
+            yield _Walker(node.body, inner, self.seen, f"{number}.", "item", calls, depth, way=way)
         if isinstance(node, Loop):
             # Without a condition to end it early, a loop makes all its rounds.
             rounds = self.when == "row" and node.id in self.certain and node.until is None
             calls = self.calls * node.max_iters if rounds and self.calls is not None else None
             left = self._merging(node).get("merged") if calls is not None else None
             left = left * node.max_iters if left is not None else None
-            yield _Walker(node.body, None, self.seen, f"{number}.", "round", calls, depth, left)
+            prefix = f"{number}."
+            yield _Walker(node.body, None, self.seen, prefix, "round", calls, depth, left, way)
             if node.until is not None:
-                prefix = f"{number}.until."
-                yield _Walker(node.until, None, self.seen, prefix, "round", None, depth)
+                prefix, way = f"{number}.until.", (*way, "until")
+                yield _Walker(node.until, None, self.seen, prefix, "round", None, depth, way=way)
 
     def _shown(self, arg: Arg) -> str:
         match arg:
@@ -247,4 +262,4 @@ def _value(value: Any) -> str:
 
 def output_of(part: Part) -> str:
     """The output of a part, as written in the plan."""
-    return _Walker(part.workflow, None, set(), "", "row", None, 0)._shown(part.workflow.output)
+    return _Walker(part.workflow, None, {}, "", "row", None, 0)._shown(part.workflow.output)

@@ -24,6 +24,7 @@ from ..dag.picture_json import to_json as picture_json
 from ..dag.plan import make_plan
 from .engine import Engine
 from .executor import DEFAULT_WINDOW, Executor, Options
+from .history import learn
 from .planning import check_disabled, rules_off
 from .predicted import prediction
 from .results import Id, Results, reorder
@@ -217,6 +218,7 @@ class Batch:
             session["engine"] = self._watch.work()
             session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
+        learn(self.run.path, self.workflow, session["stats"], self.settings.models)
         samples = self._watch.samples
         write_text(self.run.trace, trace_json(self.stats, self.workflow, samples))
 

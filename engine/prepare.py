@@ -14,6 +14,7 @@ from typing import Any
 from ..dag.errors import ConfigError, InputError, WorkflowError
 from ..dag.nodes import Workflow
 from .batch import Batch, Settings, now, write_plan
+from .history import to_session
 from .loading import Loaded, load
 from .results import Copy, Id, OrderedCopy, Results, Sink, mend, read_results
 from .rows import Rows, open_rows
@@ -103,7 +104,8 @@ def begin(
             "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
             "cwd": os.getcwd(), "versions": versions(), "platform": platform.platform(),
         }  # fmt: skip
-        config["sessions"].append({"status": "running", "started": now()})
+        known = to_session(workflow, run.path.parent, settings.models)
+        config["sessions"].append({"status": "running", "started": now(), "expected": known})
         run.write(config)
     except BaseException:
         engine.close()

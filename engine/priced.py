@@ -1,24 +1,32 @@
-"""A plan with its price: made with the tokenizer and the costs of the models it will run on."""
+"""A plan with its price: made with the tokenizer and the costs of the models it will run on, and
+rehearsed in virtual time, as many of its rows as there is time for."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..dag.analyze import history
-from ..dag.cost import Cost, cost_of
+from ..dag.cost import Cost, Profile, cost_of
 from ..dag.errors import InputError
+from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.numbering import Row
 from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
 from .backends.local import LocalBackend
+from .executor import DEFAULT_WINDOW
+from .history import estimates
 from .profiles import measure_of, profile_of
+from .rehearsing import rehearse_on
 from .rundir import RunDir
+
+REHEARSED_TOKENS = 60_000
+"""Tokens that a rehearsal generates at most: about half a second on one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +40,65 @@ class Priced:
 def price(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, str], *,
     disable: Collection[str] = (), observe: Observer = unobserved, calibrate: bool = False,
-    stats: Mapping[str, Any] | None = None,
+    known: Estimates | None = None, folder: Path | None = None, window: int = DEFAULT_WINDOW,
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
-    `stats` of an earlier run say how long answers are and how long tools take.
+    `known` says how long answers are and how long tools take; else the runs in `folder` do.
     """
     if not models:
         return Priced(make_plan(workflow, rows, disable=disable, observe=observe))
     with closing(LocalBackend(models)) as backend:
-        aliases = workflow.models()
-        measure = measure_of(backend, aliases[0], rows) if aliases else None
-        plan = make_plan(workflow, rows, disable=disable, observe=observe, measure=measure)
-        if plan.prefixes is None:
-            return Priced(plan)
-        lengths, tools = history(stats, plan) if stats is not None else ({}, {})
-        profile = profile_of(
-            backend, aliases, calibrate=calibrate, lengths=lengths, tool_seconds=tools
-        )
-        return Priced(plan, cost_of(plan, profile))
+        expected = known if known is not None else estimates(folder, models)
+        return price_on(
+            backend, workflow, rows, expected, disable=disable, observe=observe,
+            calibrate=calibrate, window=window,
+        )  # fmt: skip
 
 
-def last_stats(run: Path) -> Mapping[str, Any]:
-    """Counters of the last start of a run. Raises InputError when it has none yet."""
+def price_on(
+    backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
+    disable: Collection[str] = (), observe: Observer = unobserved, calibrate: bool = False,
+    window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
+) -> Priced:  # fmt: skip
+    """The plan, priced on the models of a backend. `disturbed`: seconds that the engine takes for
+    every second that costs say."""
+    aliases = workflow.models()
+    measure = measure_of(backend, aliases[0], rows) if aliases else None
+    plan = make_plan(workflow, rows, disable=disable, observe=observe, measure=measure)
+    if plan.prefixes is None or workflow.live:
+        return Priced(plan)
+    profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
+    first, scale = _part(workflow, rows, plan, profile, disable)
+    given = list(islice(rows, first.rows))
+    found = rehearse_on(
+        backend, first, [given], known, disable=disable, window=window, disturbed=disturbed
+    )
+    return Priced(plan, cost_of(plan, profile, found, scale))
+
+
+def _part(
+    workflow: Workflow, rows: Collection[Row | None], plan: Plan, profile: Profile,
+    disable: Collection[str],
+) -> tuple[Plan, float]:  # fmt: skip
+    """The plan of as many rows as there is time to rehearse, and how much more all rows cost."""
+    whole = cost_of(plan, profile)
+    count = int(plan.rows * min(1.0, REHEARSED_TOKENS / max(1.0, whole.decode_tokens)))
+    if count >= plan.rows:
+        return plan, 1.0
+    first: Sequence[Row | None] = list(islice(rows, max(1, count)))
+    smaller = make_plan(workflow, first, disable=disable, measure=plan.measure)
+    seconds = cost_of(smaller, profile).seconds
+    return smaller, whole.seconds / seconds if seconds else 1.0
+
+
+def last_session(run: Path) -> Mapping[str, Any]:
+    """The last start of a run: its counters, and what was expected when it began.
+
+    Raises InputError when it has none yet.
+    """
     sessions = RunDir(run).read().get("sessions", [])
     if not sessions or "stats" not in sessions[-1]:
         raise InputError(f"{run} holds no finished run: run it first")
-    stats: Mapping[str, Any] = sessions[-1]["stats"]
-    return stats
+    session: Mapping[str, Any] = sessions[-1]
+    return session

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ..dag.cost import Profile
+from ..dag.estimates import Estimates
 from .backends.local import LocalBackend
 
 SAMPLE = 20_000
@@ -14,7 +15,7 @@ SAMPLE = 20_000
 
 def profile_of(
     backend: LocalBackend, models: Collection[str], *, calibrate: bool = False,
-    lengths: Mapping[str, float] | None = None, tool_seconds: Mapping[str, float] | None = None,
+    known: Estimates | None = None,
 ) -> Profile:  # fmt: skip
     """Costs of these models on this machine. Loads them; `calibrate` measures for some seconds."""
     llms = {alias: backend.llm(alias) for alias in models}
@@ -22,9 +23,10 @@ def profile_of(
         for llm in {id(m): m for m in llms.values()}.values():
             llm.calibrate()
     return Profile(
-        {alias: llm.costs for alias, llm in llms.items()}, loaded=frozenset(llms),
-        lengths=lengths or {}, tool_seconds=tool_seconds or {},
-    )  # fmt: skip
+        {alias: llm.costs for alias, llm in llms.items()},
+        loaded=frozenset(llms),
+        estimates=known or Estimates(),
+    )
 
 
 def measure_of(

@@ -36,39 +36,45 @@ def explain(
         Path | None,
         typer.Option(metavar="RUN_DIR", help="Put what a run has done beside the plan."),
     ] = None,
+    runs: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Earlier runs, which say how long answers and tools are."),
+    ] = Path("runs"),
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what would run, before it runs."""
     from ..dag.analyze import analysis, compare
+    from ..dag.explain import explain as explained
     from ..dag.explain import told_cost
     from ..dag.verbose import Told
+    from ..engine.history import expected
     from ..engine.loading import load
     from ..engine.planning import check_disabled, rules_off
-    from ..engine.priced import last_stats, price
+    from ..engine.priced import last_session, price
     from ..engine.rows import open_rows
 
     check_disabled(disable or ())
     graph = load(target).workflow
     given: Any = open_rows(Path(rows), graph.inputs, limit=limit) if rows is not None else ()
     told = Told()
-    stats = last_stats(analyze) if analyze is not None else None
+    session = last_session(analyze) if analyze is not None else None
     found = price(
         graph, given, models_of(model, models) if model or models else {},
         disable=rules_off(not no_plan, disable or ()), observe=told, calibrate=calibrate,
-        stats=stats,
+        known=expected(graph, session) if session is not None else None, folder=runs,
     )  # fmt: skip
     if as_json:
         from .options import print_json
 
-        extra = {"cost": found.cost.as_dict()} if found.cost else {}
-        if stats is not None:
-            extra["analysis"] = compare(found.plan, found.cost, stats)  # type: ignore[assignment]
+        extra: dict[str, Any] = {"cost": found.cost.as_dict()} if found.cost else {}
+        if session is not None:
+            extra["analysis"] = compare(found.plan, found.cost, session["stats"])
         print_json({**found.plan.as_dict(), **extra})
         return
     if verbose:
         print(told)
-    print(found.plan)
+    print(explained(found.plan, found.cost))
     if found.cost is not None:
         print(told_cost(found.cost))
-    if stats is not None:
-        print(analysis(found.plan, found.cost, stats))
+    if session is not None:
+        print(analysis(found.plan, found.cost, session["stats"]))

@@ -1,0 +1,123 @@
+"""What is expected of an operator before it runs, from where that is known, and how surely.
+
+history   earlier runs: the same operator, model and settings
+sample    the calls of this batch that have finished
+limit     nothing has been seen: an answer takes max_tokens, a tool no time
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal
+
+from .nodes import LLMCall, Node, ToolCall
+from .observed import Observed, Sketch
+from .template import Template
+
+Known = Literal["history", "sample", "limit"]
+SURE = 2.0
+"""Standard errors on either side of a mean."""
+DRIFT = 0.05
+"""What a mean may differ by from one batch to the next, however many calls it was taken from."""
+LEAST_ANSWER = 0.1
+"""Share of max_tokens that answers of unknown length take at least."""
+VALUE_CHARACTERS = 256.0
+"""Of a tool's result of which nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, and between which values it lies."""
+
+    low: float
+    mean: float
+    high: float
+    known: Known
+    calls: int = 0
+    """Calls it was taken from."""
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g}, {self.known})"
+
+
+def estimate(sketch: Sketch, known: Known, most: float = math.inf) -> Estimate:
+    """The mean of what a sketch holds, give or take its standard error and drift."""
+    mean = sketch.mean
+    # A single call says nothing of how calls differ: it is taken to be half off.
+    error = sketch.deviation / math.sqrt(sketch.count) if sketch.count > 1 else mean / 4
+    doubt = SURE * error + DRIFT * mean
+    return Estimate(max(0.0, mean - doubt), mean, min(mean + doubt, most), known, sketch.count)
+
+
+def operator_key(node: Node, model: str | None = None) -> str:
+    """What history keeps an operator under: what it does, its model and its settings.
+
+    `model` is what the alias stands for; the same in every process.
+    """
+    if isinstance(node, LLMCall):
+        prompt = str(node.prompt) if isinstance(node.prompt, Template) else node.name
+        parts: tuple[str, ...] = ("llm", model or node.model, repr(node.sampling), prompt)
+    elif isinstance(node, ToolCall):
+        parts = ("tool", node.tool.name, node.tool.effect, node.tool.description)
+    else:
+        parts = (node.operator, node.id)
+    digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=9)
+    return f"{parts[0]}-{digest.hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What is known of operators; `sample` goes before `history`."""
+
+    history: Mapping[str, Observed] = field(default_factory=dict)
+    """By `operator_key`."""
+    sample: Mapping[str, Observed] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Model alias -> what it stands for, as history knows it."""
+
+    def seen(self, node: Node) -> tuple[Observed, Known] | None:
+        """What was observed of a node's operator, and where."""
+        model = self.names.get(node.model) if isinstance(node, LLMCall) else None
+        key = operator_key(node, model)
+        if key in self.sample:
+            return self.sample[key], "sample"
+        return (self.history[key], "history") if key in self.history else None
+
+    def answer(self, node: LLMCall) -> Estimate:
+        """Tokens of an answer."""
+        most = float(node.sampling.max_tokens)
+        found = self.seen(node)
+        if found is None or not found[0].answers.count:
+            return Estimate(LEAST_ANSWER * most, most, most, "limit")
+        return estimate(found[0].answers, found[1], most)
+
+    def tool(self, node: ToolCall) -> Estimate:
+        """Seconds of a tool call."""
+        found = self.seen(node)
+        if found is None or not found[0].seconds.count:
+            return Estimate(0.0, 0.0, 0.0, "limit")
+        return estimate(found[0].seconds, found[1])
+
+    def size(self, node: ToolCall) -> Estimate:
+        """Characters of a tool's result."""
+        found = self.seen(node)
+        if found is None or not found[0].sizes.count:
+            return Estimate(0.0, VALUE_CHARACTERS, 4 * VALUE_CHARACTERS, "limit")
+        return estimate(found[0].sizes, found[1])
+
+    def pool(self, node: Node) -> float:
+        """From how many different values its own are drawn; infinite when nothing is known."""
+        found = self.seen(node)
+        return found[0].pool if found is not None else math.inf
+
+    def draw(self, node: LLMCall | ToolCall, share: float) -> float:
+        """The length or the seconds of one call, at this place of all that were seen."""
+        found = self.seen(node)
+        whole = self.answer(node) if isinstance(node, LLMCall) else self.tool(node)
+        if found is None:
+            return whole.mean
+        sketch = found[0].answers if isinstance(node, LLMCall) else found[0].seconds
+        return sketch.draw(share) if sketch.count else whole.mean

@@ -1,0 +1,178 @@
+"""Values and prompts of a rehearsal: what is known of them, and tokens made up for the rest.
+
+A value has a number, equal for equal values; its text when it is known before running, else how
+many tokens it will have. A prompt becomes token ids that agree as far as the real ones would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import OutputError
+from .keys import Unkeyed, value_key
+from .nodes import Arg, Fill, Lit, Rec, Ref, Seq
+from .template import Path, Slot, Template, Text, project
+
+UNKNOWN: Any = object()
+"""Stands for what a value is when that is not known."""
+MADE_UP = 1 << 32
+"""Made-up token ids begin here, behind those of every vocabulary."""
+LONGEST = 1 << 20
+"""Made-up ids of one value."""
+CHARACTERS = 4
+"""Per token where no tokenizer has been asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """A value of a rehearsal."""
+
+    number: int
+    tokens: float = 0.0
+    """When it is not known what it is."""
+    known: Any = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Tokens that a chat template adds."""
+
+    message: int = 4
+    """Around every message."""
+    end: int = 0
+    """Behind the last one."""
+
+
+class Imagination:
+    """Gives out numbers and token ids; one for a whole rehearsal."""
+
+    def __init__(
+        self, encode: Callable[[str], Sequence[int]] | None = None, frame: Frame | None = None,
+        characters: float = CHARACTERS,
+    ) -> None:  # fmt: skip
+        """`characters`: per token, of texts that are not known."""
+        self.frame = frame or Frame()
+        self.characters = characters
+        self._encode = encode or self._guess
+        self._numbers: dict[Hashable, int] = {}
+        self._texts: dict[str, Sequence[int]] = {}
+
+    # -- values --------------------------------------------------------------------------------
+
+    def number(self, key: Hashable) -> int:
+        """Equal for equal keys."""
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def fresh(self) -> int:
+        """Equal to nothing else."""
+        return self.number(("fresh", len(self._numbers)))
+
+    def given(self, value: Any) -> Imagined:
+        """A value that is known."""
+        try:
+            number = self.number(("value", value_key(value)))
+        except Unkeyed:
+            number = self.fresh()
+        return Imagined(number, known=value)
+
+    def part(self, of: Imagined, path: Path, share: float) -> Imagined:
+        """A part of a value; of one that is not known, this share of its tokens."""
+        if of.known is not UNKNOWN:
+            try:
+                return self.given(project(of.known, path))
+            except OutputError:
+                pass
+        return Imagined(self.number(("part", of.number, path)), of.tokens * share)
+
+    def resolve(self, arg: Arg, values: Mapping[str, Imagined]) -> Imagined:
+        """An argument's value."""
+        match arg:
+            case Ref(id):
+                return values[id]
+            case Lit(value):
+                return self.given(value)
+            case Seq(items, kind):
+                found = [self.resolve(item, values) for item in items]
+                if all(v.known is not UNKNOWN for v in found):
+                    return self.given(kind(v.known for v in found))
+                return self._joined(kind, found)
+            case Rec(pairs):
+                named = {key: self.resolve(item, values) for key, item in pairs}
+                if all(v.known is not UNKNOWN for v in named.values()):
+                    return self.given({key: v.known for key, v in named.items()})
+                return self._joined(tuple(named), list(named.values()))
+            case Fill(text, bound):
+                named = {name: self.resolve(item, values) for name, item in bound}
+                if all(v.known is not UNKNOWN for v in named.values()):
+                    try:
+                        return self.given(text.render({k: v.known for k, v in named.items()}))
+                    except (OutputError, ValueError, TypeError):
+                        pass
+                tokens = len(self.text(text, named))
+                key = ("fill", text, tuple(v.number for v in named.values()))
+                return Imagined(self.number(key), tokens)
+
+    def _joined(self, kind: Hashable, items: list[Imagined]) -> Imagined:
+        tokens = sum(len(self.ids(item)) + 2 for item in items)
+        return Imagined(self.number((kind, tuple(v.number for v in items))), tokens)
+
+    # -- tokens --------------------------------------------------------------------------------
+
+    def prompt(self, template: Template, values: Mapping[str, Imagined]) -> list[int]:
+        """The token ids of a prompt, as far as they can be told."""
+        out: list[int] = []
+        for message in template.messages:
+            out += self.made_up(("role", message.role), self.frame.message)
+            out += self.text(message, values)
+        return [*out, *self.made_up("end", self.frame.end)]
+
+    def text(self, text: Text, values: Mapping[str, Imagined]) -> list[int]:
+        """Token ids of one message."""
+        out: list[int] = []
+        known = ""
+        for part in text.parts:
+            shown = part if isinstance(part, str) else self._shown(part, values)
+            if shown is not None:
+                known += shown
+                continue
+            assert isinstance(part, Slot)
+            value = values[part.name]
+            key = ("slot", value.number, part.path, part.conversion, part.spec)
+            out += [*self.encoded(known), *self.made_up(key, round(value.tokens))]
+            known = ""
+        return out + list(self.encoded(known))
+
+    def ids(self, value: Imagined) -> Sequence[int]:
+        """Token ids of a value as text."""
+        if value.known is not UNKNOWN:
+            return self.encoded(str(value.known))
+        return self.made_up(("slot", value.number, (), "", ""), round(value.tokens))
+
+    def made_up(self, key: Hashable, count: int) -> range:
+        """Token ids that nothing else has."""
+        first = MADE_UP + self.number(("ids", key)) * LONGEST
+        return range(first, first + min(count, LONGEST))
+
+    def encoded(self, text: str) -> Sequence[int]:
+        """Token ids of a known text; remembered, as texts come again."""
+        found = self._texts.get(text)
+        if found is None:
+            found = self._texts[text] = self._encode(text)
+        return found
+
+    def _shown(self, slot: Slot, values: Mapping[str, Imagined]) -> str | None:
+        value = values.get(slot.name)
+        if value is None:
+            return ""
+        if value.known is UNKNOWN:
+            return None
+        try:
+            return slot.render({slot.name: value.known})
+        except (OutputError, ValueError, TypeError):
+            return ""  # the row will fail; its prompt is never made
+
+    def _guess(self, text: str) -> Sequence[int]:
+        pieces = (text[i : i + CHARACTERS] for i in range(0, len(text), CHARACTERS))
+        return [self.number(("piece", piece)) for piece in pieces]

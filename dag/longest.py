@@ -1,0 +1,94 @@
+"""The longest chain of a plan: the calls that one row makes one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
+from .steps import certain
+
+if TYPE_CHECKING:
+    from .logical import Plan
+    from .profile import Profile
+
+Chain = tuple[float, tuple[Node, ...]]
+NOTHING: Chain = (0.0, ())
+
+
+def chain_of(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
+    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds.
+
+    What only one side of a branch needs begins when the condition is known, not before.
+    """
+    always = certain(workflow)
+    ends: dict[str, Chain] = {}
+    inside: dict[str, Chain] = {}
+    """The part of the chain that begins only when a side is taken."""
+    for node in workflow.nodes.values():
+        weight = _weight(node, own)
+        ends[node.id] = _after(node.needs(), ends, weight)
+        inside[node.id] = NOTHING if node.id in always else _after(node.needs(), inside, weight)
+        if isinstance(node, Branch):
+            known = _heaviest(refs(node.condition), ends)
+            side = _heaviest((*refs(node.then), *refs(node.otherwise)), inside)
+            taken = (known[0] + side[0], (*known[1], *side[1], node))
+            ends[node.id] = max(ends[node.id], taken, key=_seconds)
+    return _heaviest(ends, ends)
+
+
+def _weight(node: Node, own: Callable[[Node], float]) -> Chain:
+    if isinstance(node, Map):
+        return chain_of(node.body, own)
+    if isinstance(node, Loop):
+        weight, inside = chain_of(node.body, own)
+        return weight * node.max_iters, inside
+    return own(node), (node,)
+
+
+def _after(needs: Iterable[str], ends: Mapping[str, Chain], weight: Chain) -> Chain:
+    before = _heaviest(needs, ends)
+    return before[0] + weight[0], (*before[1], *weight[1])
+
+
+def _heaviest(ids: Iterable[str], ends: Mapping[str, Chain]) -> Chain:
+    return max((ends[id] for id in ids), key=_seconds, default=NOTHING)
+
+
+def _seconds(chain: Chain) -> float:
+    return chain[0]
+
+
+def longest_answers(plan: Plan, profile: Profile, model: str) -> float:
+    """Most tokens that one row lets a model generate one after the other."""
+
+    def own(node: Node) -> float:
+        return profile.length(node) if isinstance(node, LLMCall) and node.model == model else 0.0
+
+    ends = (chain_of(part.workflow, own) for part in plan.parts)
+    return max((length for length, _ in ends), default=0.0)
+
+
+def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float, float]:
+    """The chain of nodes that takes one row longest, its seconds, and those of its tools."""
+    assert plan.prefixes is not None
+    prompts = {
+        leaf.call.id: leaf.merged / leaf.calls for leaf in plan.prefixes.leaves if leaf.calls
+    }
+
+    def own(node: Node) -> float:
+        if isinstance(node, ToolCall):
+            return profile.tool(node)
+        if not isinstance(node, LLMCall):
+            return 0.0
+        costs, length = profile.costs[node.model], profile.length(node)
+        prompt = prompts.get(node.id, 0.0)
+        reading = length * (prompt + length / 2) * costs.kv_token
+        return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
+
+    found = NOTHING
+    for part in plan.parts:
+        found = max(found, chain_of(part.workflow, own), key=_seconds)
+    seconds, nodes = found
+    tools = sum(own(node) for node in nodes if isinstance(node, ToolCall))
+    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools

@@ -1,0 +1,301 @@
+"""A batch in virtual time: what its programs would ask for, when, and when they would have it.
+
+Rows start in the plan's order, a window of them at a time; nodes start when their values are there;
+equal work is done once; tools take the time they have taken; models take steps of calibrated
+length, with the engine's own scheduler and prefix tree behind `Serving`. Nothing is run, and no
+clock is read: the same plan and estimates give the same answer.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from .estimates import Estimates
+from .imagined import Imagination, Imagined
+from .logical import Plan, positions
+from .names import counted_name
+from .nodes import LLMCall, Node, ToolCall
+from .numbering import Row
+from .rehearsed_row import Act
+from .serving import Ask, Done, Serving, Used
+from .template import Template
+
+LATENCY = 0.001
+"""Seconds between the end of a call and the begin of those that waited for it."""
+UNRENDERED = 64
+"""Tokens of a prompt that is made by running code."""
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a rehearsal takes place."""
+
+    models: Mapping[str, Serving]
+    """By alias; aliases of one model have the same one."""
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """Alias -> the worker it runs on; models of one worker take steps in turn. 0 unless told."""
+    loads: Mapping[str, float] = field(default_factory=dict)
+    """Seconds to load a model that is not there at the start."""
+    together: bool = True
+    """Whether all models of a worker fit into its memory; else one makes room for the next."""
+    window: int = 256
+    """Most rows under way at once."""
+    merging: bool = True
+    """Whether equal work is done once."""
+    disturbed: float = 1.0
+    """Seconds that a step takes for every second that it should."""
+
+
+@dataclass(slots=True)
+class Tasks:
+    """What one node comes to."""
+
+    calls: int = 0
+    merged: int = 0
+    prompt: int = 0
+    computed: int = 0
+    generated: int = 0
+    seconds: float = 0.0
+    """From asking to having, summed over calls."""
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """What a rehearsal found."""
+
+    seconds: float = 0.0
+    nodes: dict[str, Tasks] = field(default_factory=dict)
+    """By the name under which a run counts them."""
+    used: dict[str, Used] = field(default_factory=dict)
+    """By model alias, the first of those that share an engine."""
+    busy: dict[int, float] = field(default_factory=dict)
+    """Seconds that each worker computes."""
+    loads: list[str] = field(default_factory=list)
+    """Models in the order in which they are loaded."""
+    load_seconds: float = 0.0
+    waited: float = 0.0
+    """Seconds in which no worker computes: only tools run."""
+    rows: int = 0
+
+
+class Rehearsal:
+    """One batch, from its first row to its last."""
+
+    def __init__(
+        self, plan: Plan, rows: Sequence[Sequence[Row | None]], estimates: Estimates, stage: Stage,
+        imagination: Imagination | None = None,
+    ) -> None:  # fmt: skip
+        self.plan, self.rows, self.estimates, self.stage = plan, rows, estimates, stage
+        self.imagination = imagination or Imagination()
+        self.found = Rehearsed()
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._numbers = count()
+        self._flights: dict[Hashable, Imagined | list[Callable[[Imagined], None]]] = {}
+        self._asked: dict[tuple[int, int], Callable[[Done], None]] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._draws: Counter[str] = Counter()
+        self._source = iter(
+            (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
+        )  # fmt: skip
+        self._ranks = count()
+        for alias, serving in stage.models.items():
+            number = stage.workers.get(alias, 0)
+            self._workers.setdefault(number, _Worker(self)).add(alias, serving)
+
+    def run(self) -> Rehearsed:
+        """Rehearse. Raises PlanError when a prompt does not fit."""
+        for _ in range(self.stage.window):
+            if not self._admit():
+                break
+        last = 0.0
+        while self._events:
+            self.now, _, action = heapq.heappop(self._events)
+            if not any(w.stepping for w in self._workers.values()):
+                self.found.waited += self.now - last
+            last = self.now
+            action()
+        self.found.seconds = self.now
+        for number, worker in self._workers.items():
+            self.found.busy[number] = worker.seconds
+            self.found.used |= worker.used()
+        return self.found
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    def _admit(self) -> bool:
+        following = next(self._source, None)
+        if following is None:
+            return False
+        number, place = following
+        part, row = self.plan.parts[number], self.rows[number][place]
+        if row is None:
+            return self._admit()
+        self.found.rows += 1
+        inputs = {
+            i.id: self.imagination.given(row.get(i.id, i.default)) for i in part.workflow.inputs
+        }
+
+        def ended(_: Imagined) -> None:
+            self._admit()
+
+        Act(self, part.workflow, inputs, (), next(self._ranks), ended).start()
+        return True
+
+    # -- work, as acts ask for it --------------------------------------------------------------
+
+    def at(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something so many seconds from now."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
+
+    def share(self, node: Node, key: Hashable | None, act: Act,
+              work: Callable[[Callable[[Imagined], None]], None],
+              then: Callable[[Imagined], None]) -> None:  # fmt: skip
+        """Do work once for all who ask for it under one key; None is never shared."""
+        counted = self.counted(act, node)
+        counted.calls += isinstance(node, LLMCall | ToolCall)
+        if key is None or not self.stage.merging:
+            work(then)
+            return
+        flight = self._flights.get(key)
+        if flight is None:
+            waiting: list[Callable[[Imagined], None]] = [then]
+            self._flights[key] = waiting
+
+            def landed(value: Imagined) -> None:
+                self._flights[key] = value
+                for waiter in waiting:
+                    waiter(value)
+
+            work(landed)
+            return
+        counted.merged += isinstance(node, LLMCall | ToolCall)
+        if isinstance(flight, list):
+            flight.append(then)
+        else:
+            then(flight)
+
+    def counted(self, act: Act, node: Node) -> Tasks:
+        return self.found.nodes.setdefault(counted_name(act.way, node.id), Tasks())
+
+    def generate(self, node: LLMCall, prompt: Sequence[int], value: Imagined, act: Act,
+                 then: Callable[[Imagined], None]) -> None:  # fmt: skip
+        """One LLM call, whose answer is this value."""
+        counted, began = self.counted(act, node), self.now
+        length = max(1, min(round(value.tokens), node.sampling.max_tokens))
+        answer = self.imagination.made_up(("slot", value.number, (), "", ""), length)
+        ask = Ask(prompt, answer, node.sampling.max_tokens, -float(act.rank))
+        counted.prompt += len(prompt)
+        counted.generated += length
+
+        def done(end: Done) -> None:
+            counted.computed += end.computed
+            counted.seconds += self.now - began
+            self.at(LATENCY, lambda: then(value))
+
+        worker = self._workers[self.stage.workers.get(node.model, 0)]
+        worker.ask(node.model, next(self._numbers), ask, done)
+
+    def use(self, node: ToolCall, value: Imagined, act: Act,
+            then: Callable[[Imagined], None]) -> None:  # fmt: skip
+        """One tool call, whose result is this value."""
+        seconds = max(0.0, self.estimates.draw(node, self.place(node.id)))
+        self.counted(act, node).seconds += seconds
+        self.at(seconds, lambda: then(value))
+
+    def place(self, what: str) -> float:
+        """A place among all values of a kind, in 0 to 1, evenly over the calls."""
+        self._draws[what] += 1
+        return (self._draws[what] * GOLDEN) % 1.0
+
+    def prompt(self, node: LLMCall, values: Mapping[str, Imagined]) -> Sequence[int]:
+        """Token ids of a call's prompt."""
+        if isinstance(node.prompt, Template):
+            return self.imagination.prompt(node.prompt, values)
+        shown = [list(self.imagination.ids(v)) for v in values.values()]
+        return [*self.imagination.made_up(("code", node.name), UNRENDERED), *sum(shown, [])]
+
+
+class _Worker:
+    """Models that compute in turns, a step each."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+        self.seconds = 0.0
+        self.stepping = False
+        self._models: dict[str, Serving] = {}
+        self._pending: dict[int, dict[int, Callable[[Done], None]]] = {}
+        self._turn = 0
+        self._there: set[int] = set()
+        self._names: dict[int, str] = {}
+
+    def add(self, alias: str, serving: Serving) -> None:
+        self._models[alias] = serving
+        self._names.setdefault(id(serving), alias)
+        self._pending.setdefault(id(serving), {})
+        if alias not in self.rehearsal.stage.loads:
+            self._there.add(id(serving))
+
+    def used(self) -> dict[str, Used]:
+        return {self._names[id(s)]: s.used for s in self._servings()}
+
+    def ask(self, alias: str, number: int, ask: Ask, done: Callable[[Done], None]) -> None:
+        serving = self._models[alias]
+        self._pending[id(serving)][number] = done
+        serving.add(number, ask, self.rehearsal.now)
+        self._begin()
+
+    def _servings(self) -> list[Serving]:
+        return list({id(s): s for s in self._models.values()}.values())
+
+    def _begin(self) -> None:
+        """Take the next step, if somebody has one to take and none is under way."""
+        if self.stepping:
+            return
+        busy = [s for s in self._servings() if s.busy]
+        if not busy:
+            return
+        there = [s for s in busy if id(s) in self._there]
+        if not there:
+            self._load(busy[0])
+            return
+        self._turn += 1
+        serving = there[self._turn % len(there)]
+        stepped = serving.step(self.rehearsal.now)
+        seconds = stepped.seconds * self.rehearsal.stage.disturbed
+        self.stepping = True
+        self.seconds += seconds
+        self.rehearsal.at(seconds, lambda: self._end(serving, stepped.done))
+
+    def _end(self, serving: Serving, done: Sequence[Done]) -> None:
+        self.stepping = False
+        pending = self._pending[id(serving)]
+        for end in done:
+            pending.pop(end.number)(end)
+        self._begin()
+
+    def _load(self, serving: Serving) -> None:
+        stage, name = self.rehearsal.stage, self._names[id(serving)]
+        seconds = stage.loads.get(name, 0.0)
+        if not stage.together:
+            self._there.clear()
+        self._there.add(id(serving))
+        self.stepping = True
+        found = self.rehearsal.found
+        found.loads.append(name)
+        found.load_seconds += seconds
+        self.rehearsal.at(seconds, lambda: self._end(serving, ()))
+
+
+def rehearse(
+    plan: Plan, rows: Sequence[Sequence[Row | None]], estimates: Estimates, stage: Stage,
+    imagination: Imagination | None = None,
+) -> Rehearsed:  # fmt: skip
+    """Rehearse a plan for these rows, those of each of its parts."""
+    return Rehearsal(plan, rows, estimates, stage, imagination).run()

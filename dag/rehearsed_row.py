@@ -1,0 +1,252 @@
+"""One body of a rehearsal: which nodes are asked for, and what each does when its values are there.
+
+Nodes run on demand, as in a real program: of a branch only the side that is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .estimates import operator_key
+from .imagined import UNKNOWN, Imagined
+from .nodes import (
+    Agent,
+    Arg,
+    Branch,
+    Const,
+    Input,
+    LLMCall,
+    Loop,
+    Map,
+    Node,
+    Project,
+    ToolCall,
+    Workflow,
+    refs,
+    writes,
+)
+from .repeatable import work_args, work_key
+
+if TYPE_CHECKING:
+    from .rehearsal import Rehearsal
+
+Then = Callable[[Imagined], None]
+WIDTH = 4
+"""Items of a list that is not known before running."""
+TURNS = 2
+"""Turns of an agent: one that calls a tool, one that answers."""
+
+
+class Act:
+    """A body running for one row (or item, or round)."""
+
+    def __init__(
+        self, world: Rehearsal, workflow: Workflow, inputs: Mapping[str, Imagined],
+        way: tuple[str, ...], rank: int, then: Then,
+    ) -> None:  # fmt: skip
+        self.world, self.workflow, self.way, self.rank = world, workflow, way, rank
+        self._values: dict[str, Imagined] = dict(inputs)
+        self._waiting: dict[str, list[Then]] = {}
+        self._then = then
+
+    def start(self) -> None:
+        """Ask for the output, and for what writes whether or not anybody wants its value."""
+        asked = {id for node in self.workflow.nodes.values() for id in node.needs()}
+        goals = [n.id for n in self.workflow.nodes.values() if writes(n) and n.id not in asked]
+        needed = tuple(dict.fromkeys((*refs(self.workflow.output), *goals)))
+        output = self.workflow.output
+        self._gather(needed, lambda: self._then(self._resolve(output)))
+
+    def _gather(self, ids: Iterable[str], then: Callable[[], None]) -> None:
+        """Ask for values and go on when the last is there."""
+        missing = [id for id in ids if id not in self._values]
+        left = len(missing)
+        if not left:
+            then()
+            return
+
+        def arrived(_: Imagined) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for id in missing:
+            self._ask(id, arrived)
+
+    def _ask(self, id: str, then: Then) -> None:
+        if id in self._values:
+            then(self._values[id])
+        elif id in self._waiting:
+            self._waiting[id].append(then)
+        else:
+            self._waiting[id] = [then]
+            node = self.workflow.nodes[id]
+            needs = refs(node.condition) if isinstance(node, Branch) else node.needs()
+            self._gather(tuple(dict.fromkeys(needs)), lambda: self._do(node))
+
+    def _set(self, id: str, value: Imagined) -> None:
+        self._values[id] = value
+        for then in self._waiting.pop(id, ()):
+            then(value)
+
+    def _resolve(self, arg: Arg) -> Imagined:
+        return self.world.imagination.resolve(arg, self._values)
+
+    def _key(self, node: Node) -> Hashable | None:
+        """What equal work has in common; None for what is never equal."""
+        own = work_key(node)
+        if own is None:
+            return None
+        return own, tuple(self._resolve(arg).number for _, arg in work_args(node))
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def _do(self, node: Node) -> None:
+        def then(value: Imagined) -> None:
+            self._set(node.id, value)
+
+        match node:
+            case Input(default=value) | Const(value=value):
+                then(self.world.imagination.given(value))
+            case Project(of=of, path=path):
+                share = self._share(of)
+                then(self.world.imagination.part(self._resolve(of), path, share))
+            case Branch():
+                self._branch(node, then)
+            case LLMCall() | ToolCall() | Map() | Loop():
+                values = {name: self._resolve(arg) for name, arg in node.args()}
+                key = self._key(node)
+                self.world.share(node, key, self, lambda t: self._work(node, values, t), then)
+
+    def _work(self, node: Node, values: Mapping[str, Imagined], then: Then) -> None:
+        match node:
+            case LLMCall():
+                self._call(node, values, then)
+            case ToolCall():
+                self.world.use(node, self._result(node), self, then)
+            case Map():
+                self._map(node, values, then)
+            case Loop():
+                self._round(node, values["state"], 0, then)
+
+    def _call(self, node: LLMCall, values: Mapping[str, Imagined], then: Then) -> None:
+        prompt = list(self.world.prompt(node, values))
+        left = min(TURNS, node.max_turns) if isinstance(node, Agent) else 1
+
+        def turn(said: Imagined | None) -> None:
+            nonlocal left
+            if said is not None:
+                prompt.extend(self.world.imagination.ids(said))
+            if not left:
+                assert said is not None
+                then(said)
+                return
+            left -= 1
+            answer = self._answer(node, left)
+            self.world.generate(node, tuple(prompt), answer, self, turn)
+
+        turn(None)
+
+    def _answer(self, node: LLMCall, turn: int) -> Imagined:
+        """What a call will say: as long as its operator's answers are."""
+        world = self.world
+        return Imagined(self._outcome(node, turn), world.estimates.draw(node, world.place(node.id)))
+
+    def _result(self, node: ToolCall) -> Imagined:
+        """What a tool will return."""
+        size = self.world.estimates.size(node).mean
+        return Imagined(self._outcome(node), size / self.world.imagination.characters)
+
+    def _outcome(self, node: LLMCall | ToolCall, turn: int = 0) -> int:
+        """The number of a value: one of as many as its operator has been seen to give."""
+        imagination = self.world.imagination
+        pool = self.world.estimates.pool(node)
+        if math.isfinite(pool):
+            drawn = int(self.world.place(f"value of {node.id}") * pool)
+            return imagination.number(("pool", operator_key(node), drawn))
+        key = self._key(node)
+        return imagination.fresh() if key is None else imagination.number((key, turn))
+
+    def _branch(self, node: Branch, then: Then) -> None:
+        """The side that a known condition takes; each in turn where it is not known."""
+        condition = self._resolve(node.condition)
+        if condition.known is not UNKNOWN:
+            side = node.then if condition.known else node.otherwise
+        else:
+            side = node.then if condition.number % 2 == 0 else node.otherwise
+        self._gather(tuple(refs(side)), lambda: then(self._resolve(side)))
+
+    def _map(self, node: Map, values: Mapping[str, Imagined], then: Then) -> None:
+        items = self._items(values["over"], node.max_width)
+        imagination = self.world.imagination
+        results: dict[int, Imagined] = {}
+
+        def ended(place: int, value: Imagined) -> None:
+            results[place] = value
+            if len(results) == len(items):
+                finish()
+
+        def finish() -> None:
+            found = [results[i] for i in range(len(items))]
+            tokens = sum(len(imagination.ids(v)) + 2 for v in found)
+            number = imagination.number(("items", tuple(v.number for v in found)))
+            then(Imagined(number, tokens))
+
+        if not items:
+            finish()
+        bound = {name: values[name] for name, _ in node.bound}
+        for place, item in enumerate(items):
+            inner = {node.item: item, **bound}
+            way = (*self.way, node.id)
+
+            def arrived(value: Imagined, place: int = place) -> None:
+                ended(place, value)
+
+            Act(self.world, node.body, inner, way, self.rank, arrived).start()
+
+    def _items(self, of: Imagined, most: int) -> Sequence[Imagined]:
+        imagination = self.world.imagination
+        if isinstance(of.known, list | tuple):
+            return [imagination.given(item) for item in of.known[:most]]
+        width = min(WIDTH, most)
+        numbers = (imagination.number(("item", of.number, i)) for i in range(width))
+        return [Imagined(number, of.tokens / width) for number in numbers]
+
+    def _round(self, node: Loop, state: Imagined, done: int, then: Then) -> None:
+        """One round after the other. A condition that is not known holds half of the time."""
+        if done >= node.max_iters:
+            then(state)
+            return
+        name = _state_input(node.body)
+        way = (*self.way, node.id)
+
+        def tested(held: Imagined, state: Imagined) -> None:
+            over = held.known if held.known is not UNKNOWN else held.number % 2 == 0
+            if over:
+                then(state)
+            else:
+                self._round(node, state, done + 1, then)
+
+        def ended(state: Imagined) -> None:
+            if node.until is None:
+                self._round(node, state, done + 1, then)
+                return
+            asked = {_state_input(node.until): state}
+            Act(self.world, node.until, asked, (*way, "until"), self.rank,
+                lambda held: tested(held, state)).start()  # fmt: skip
+
+        Act(self.world, node.body, {name: state}, way, self.rank, ended).start()
+
+    def _share(self, of: Arg) -> float:
+        """The share of a value's tokens that one of its fields has."""
+        ids = tuple(refs(of))
+        kind = self.workflow.nodes[ids[0]].type if len(ids) == 1 else None
+        return 1.0 / max(1, len(getattr(kind, "model_fields", ())))
+
+
+def _state_input(body: Workflow) -> str:
+    """The one input that takes a loop's state."""
+    return next((i.id for i in body.inputs if i.default is ...), body.inputs[0].id)

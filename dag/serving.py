@@ -1,0 +1,79 @@
+"""What a rehearsal asks of a model: a cache and a scheduler that take steps in virtual time.
+
+The engine gives its own scheduler and prefix tree behind this; tests give something simpler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One LLM call of a rehearsal. Token ids are made up; equal ones are equal texts."""
+
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    """What it will generate."""
+    room: int
+    """Tokens it may generate at most, for which admission makes room."""
+    priority: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call that is over."""
+
+    number: int
+    computed: int
+    """Prompt tokens that were not in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step."""
+
+    seconds: float
+    done: tuple[Done, ...]
+
+
+@dataclass(slots=True)
+class Used:
+    """What steps have added up to."""
+
+    steps: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    read_tokens: float = 0.0
+    """KV tokens that decode steps read, those in common once."""
+    held_tokens: int = 0
+    """Most KV tokens that running calls held at once."""
+    kept_tokens: int = 0
+    """Most KV tokens at once, those that only the cache holds included."""
+    page_seconds: float = 0.0
+    """KV pages held x seconds."""
+    evicted_tokens: int = 0
+
+
+class Serving(Protocol):
+    """One model on one worker."""
+
+    @property
+    def used(self) -> Used: ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is to be taken."""
+        ...
+
+    def add(self, number: int, ask: Ask, now: float) -> None:
+        """Take a call."""
+        ...
+
+    def step(self, now: float) -> Stepped:
+        """The next step, which ends `seconds` from now. Raises PlanError when nothing fits."""
+        ...
