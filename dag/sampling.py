@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -81,6 +83,8 @@ class Sampling:
             raise ConfigError(
                 f"n={self.n} with temperature=0 gives {self.n} equal texts: set a temperature"
             )
+        if self.regex is not None:
+            _be_regex(self.regex)
         if sum(c is not None for c in (self.json_schema, self.regex, self.choice)) > 1:
             raise ConfigError("give only one of json_schema, regex and choice")
 
@@ -102,6 +106,24 @@ def _be_number(name: str, value: object, kind: type, what: str) -> None:
     optional = value is None and name in ("seed", "logprobs")
     if not optional and (isinstance(value, bool) or not isinstance(value, kind)):
         raise ConfigError(f"{name}={value!r} must be {what}")
+
+
+_WRONG = ("missing )", "unbalanced parenthesis", "unterminated character set", "nothing to repeat",
+          "bad character range", "min repeat greater than max repeat")  # fmt: skip
+"""Mistakes in every dialect of regular expressions. The engine's own differs from Python's, and
+says what else it cannot read when it compiles one."""
+
+
+def _be_regex(regex: object) -> None:
+    if not isinstance(regex, str):
+        raise ConfigError(f"regex={regex!r} must be a text")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(regex)
+    except re.error as error:
+        if error.msg.startswith(_WRONG):
+            message = f"regex={regex!r} is no regular expression: {error.msg}"
+            raise ConfigError(f"{message} at character {(error.pos or 0) + 1}") from None
 
 
 def _token_ids(value: Any) -> tuple[int, ...]:

@@ -10,6 +10,11 @@ from ...dag.errors import PromptError, first_line
 from ...dag.messages import Message
 from .controls import Controls
 
+_NO_TOKENIZER = (
+    "the model has no tokenizer (no tokenizer.json beside its weights): "
+    "it takes token ids, not text"
+)
+
 Prompt = str | Sequence[Message] | Sequence[int]
 
 
@@ -50,7 +55,7 @@ class Encoder:
 
     def _text(self, text: str, special: bool) -> list[int]:
         if self.tokenizer is None:
-            raise PromptError("this model has no tokenizer: give token ids, not text")
+            raise PromptError(_NO_TOKENIZER)
         with _valid(text):
             return list(self.tokenizer.encode(text, add_special_tokens=special))
 
@@ -60,7 +65,7 @@ class Encoder:
         if not messages:
             raise PromptError("the prompt has no messages")
         if self.tokenizer is None:
-            raise PromptError("this model has no tokenizer: give token ids, not text")
+            raise PromptError(_NO_TOKENIZER)
         given = [m.as_dict() for m in messages]
 
         def render(shown: Sequence[Mapping[str, Any]]) -> str:
@@ -86,7 +91,9 @@ class Encoder:
                 tokenize=False,
             )
         except Exception as error:  # a template raises whatever it likes
-            raise PromptError(f"the chat template failed: {first_line(error)}") from error
+            what = f"the model's chat template failed: {first_line(error)}"
+            raise PromptError(f"{what} (it is in chat_template.jinja or tokenizer_config.json "
+                              "beside the weights)") from error  # fmt: skip
         return text
 
 

@@ -156,4 +156,7 @@ def _llguidance() -> Any:
 
 
 def _first(text: str) -> str:
-    return text.strip().splitlines()[0][:300]
+    """What is wrong, in one line: of a regular expression the line that says why."""
+    lines = text.strip().splitlines()
+    why = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
+    return (lines[0].removesuffix(" regex parse error:") + (f" {why}" if why else ""))[:300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +132,29 @@ def _config(path: str | Path) -> Any:
         raise ModelError(f"model path {str(path)!r} does not exist")
     if place.is_dir() and not (place / "config.json").is_file():
         raise ModelError(f"{str(path)!r} is not a model: it has no config.json")
+    _run_no_code(_auto_map(place), str(path))
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"cannot read the model {str(path)!r}: {first_line(error)}") from error
-    if getattr(config, "auto_map", None):
-        raise ModelError(f"model {str(path)!r} brings its own code (auto_map), which is never run")
+    _run_no_code(getattr(config, "auto_map", None), str(path))
     return config
+
+
+def _run_no_code(auto_map: Any, name: str) -> None:
+    """Refuse a model that is made of code of its own."""
+    if auto_map:
+        what = f"model {name!r} brings its own code (auto_map in config.json), which is never run"
+        raise ModelError(f"{what}: take a model of a family that transformers has built in")
+
+
+def _auto_map(place: Path) -> Any:
+    """What a config says of code to run, read before transformers looks at it."""
+    try:
+        given = json.loads((place / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None  # not here, or not readable: whoever reads it next says so
+    return given.get("auto_map") if isinstance(given, dict) else None
 
 
 def _check_files(path: str | Path) -> None:

@@ -215,3 +215,15 @@ def test_half_a_character_is_one_clear_error(encoder: Encoder) -> None:
             encoder.encode([user(text)])
     with pytest.raises(PromptError, match="half of a character"):
         encoder.encode("a\ud800b")
+
+
+def test_a_model_without_a_tokenizer_or_with_a_broken_template_says_what_to_look_at() -> None:
+    for prompt in ("raw", [user("chat")]):
+        with pytest.raises(PromptError, match="no tokenizer.json beside its weights"):
+            Encoder(None).encode(prompt)
+    encoder = encoder_of(byte_level)
+    assert encoder.tokenizer is not None
+    for template in ("{% if x %}", "{{ messages[7].content.x }}"):
+        encoder.tokenizer.chat_template = template
+        with pytest.raises(PromptError, match="chat template failed: .*chat_template.jinja"):
+            encoder.encode([user("a")])

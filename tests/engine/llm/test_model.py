@@ -52,6 +52,8 @@ def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
     models.save("llama", tmp_path)
     change_config(tmp_path, auto_map={"AutoModelForCausalLM": "evil.Model"})
     refused(tmp_path, "own code")
+    change_config(tmp_path, model_type="a_family_of_its_own")
+    refused(tmp_path, "own code")
 
 
 @pytest.mark.parametrize(

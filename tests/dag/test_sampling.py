@@ -1,0 +1,34 @@
+"""Settings of a call: what no model could do is refused when they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from plait import ConfigError, Sampling, WorkflowError, llm
+
+
+@pytest.mark.parametrize(
+    ("regex", "why"),
+    [
+        ("a(b", "missing )"), ("a)b", "unbalanced parenthesis at character 2"),
+        ("[ab", "unterminated character set"), ("*a", "nothing to repeat"), ("[z-a]", "range"),
+        ("a{3,2}", "min repeat"), (3, "must be a text"),
+    ],
+)  # fmt: skip
+def test_a_regex_that_is_none_in_any_dialect_is_refused(regex: str, why: str) -> None:
+    with pytest.raises(ConfigError, match="regex=") as caught:
+        Sampling(regex=regex)
+    assert why in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("regex", [r"\p{L}+", r"(?<year>\d{4})", r"[a-z&&[^b]]", r"\d+|x{2,3}", ""])
+def test_a_regex_of_another_dialect_than_pythons_is_left_to_the_engine(regex: str) -> None:
+    assert Sampling(regex=regex).regex == regex
+
+
+def test_a_decorator_says_where() -> None:
+    with pytest.raises(WorkflowError, match=r"test_sampling.py:\d+: @llm 'year': regex='\(' is no"):
+
+        @llm(regex="(")
+        def year(text: str) -> str:
+            return text
