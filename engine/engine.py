@@ -18,7 +18,7 @@ from .backends.local import LocalBackend
 from .bridge import LoopThread, Stream
 from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
-from .given import known_inputs, prompts_of, rows_of
+from .given import all_rows, known_inputs, prompts_of, rows_of
 from .planning import check_disabled, plan_for
 from .run import Row, Run, Stats
 from .together import run_alone, run_together
@@ -95,7 +95,7 @@ class Engine:
     ) -> Run:  # fmt: skip
         self._loop.check_open()
         options = self._choose(plan, disable)
-        return await run_alone(as_workflow(workflow), list(rows_of(rows)), self.backend, options)
+        return await run_alone(as_workflow(workflow), all_rows(rows), self.backend, options)
 
     def run_together(
         self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
@@ -111,7 +111,7 @@ class Engine:
         self, batches: Iterable[tuple[Any, Iterable[RowIn]]], *, disable: Collection[str] = ()
     ) -> list[Run]:
         self._loop.check_open()
-        found = [(as_workflow(workflow), list(rows_of(rows))) for workflow, rows in batches]
+        found = [(as_workflow(workflow), all_rows(rows)) for workflow, rows in batches]
         return await run_together(found, self.backend, self._choose(True, disable))
 
     def _choose(self, plan: bool | None, disable: Collection[str]) -> Options:
@@ -154,7 +154,7 @@ class Engine:
     ) -> Plan:
         """The plan for these rows, without running anything; `print` it."""
         off = self._choose(None, disable).disable
-        return plan_for([(as_workflow(workflow), list(rows_of(rows)))], off)
+        return plan_for([(as_workflow(workflow), all_rows(rows))], off)
 
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()

@@ -8,19 +8,41 @@ from typing import Any
 from ..dag.errors import ConfigError, InputError, PlaitError, nearest
 from ..dag.nodes import Workflow
 from .planning import RowIn
-from .run import Item
+from .run import Item, row_id
 
 
 def rows_of(rows: Iterable[Any]) -> Iterable[RowIn]:
     """The rows, what is no row as the error of its own. A list stays one, since only a list can be
     planned; anything else is read as rows are needed.
 
-    Raises InputError at once when they are no rows at all, such as one row without its list.
+    Raises InputError at once when they are no rows at all, such as one row without its list, or
+    when two rows of a list have one id. Ids of rows that come one by one are not kept.
     """
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         message = f"rows are a list of mappings from columns to values, not {_kind(rows)}"
         raise InputError(f"{message}: give [{{...}}, ...]")
-    return [_row(row) for row in rows] if isinstance(rows, list) else map(_row, rows)
+    return _distinct([_row(row) for row in rows]) if isinstance(rows, list) else map(_row, rows)
+
+
+def all_rows(rows: Iterable[Any]) -> list[RowIn]:
+    """The rows as a list, whatever they come in; raises as `rows_of` does."""
+    found = rows_of(rows)
+    return found if isinstance(found, list) else _distinct(list(found))
+
+
+def _distinct(rows: list[RowIn]) -> list[RowIn]:
+    """The rows; raises InputError when two have one id, since results are told apart by it."""
+    seen: dict[str | int, int] = {}
+    for place, row in enumerate(rows):
+        if isinstance(row, Item):
+            id: str | int = row.id
+        else:
+            id = place if isinstance(row, PlaitError) else row_id(row, place)
+        first = seen.setdefault(id, place)
+        if first != place:
+            message = f"rows {first} and {place} (counted from 0) have one id, {id!r}"
+            raise InputError(f"{message}: give every row an id of its own, or none any")
+    return rows
 
 
 def _row(row: Any) -> RowIn:

@@ -10,6 +10,7 @@ import pytest
 
 import plait
 from plait import ConfigError, Engine, EngineError, InputError, llm, workflow
+from plait.testing import FakeBackend
 
 
 @llm
@@ -104,3 +105,32 @@ def test_a_closed_engine_says_so_on_every_loop() -> None:
 def test_calls_and_gathered_calls_keep_their_types(engine: Engine) -> None:
     assert assert_type(engine.call(draft, topic="x"), str) == "about x"
     assert engine.call(both, topic="x") == ["about x", 0, ["about x"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (["a", "b", "a"], "rows 0 and 2 (counted from 0) have one id, 'a'"),
+        ([1, None], "rows 0 and 1 (counted from 0) have one id, 1"),
+        ([2, None, None], "rows 0 and 2 (counted from 0) have one id, 2"),
+    ],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_two_rows_of_one_id_are_refused_before_anything_runs(
+    ids: list[Any], told: str, lazy: bool
+) -> None:
+    backend = FakeBackend()
+    rows = [{"topic": str(i)} | ({"id": id} if id is not None else {}) for i, id in enumerate(ids)]
+    with Engine(backend=backend) as engine:
+        with pytest.raises(InputError) as caught:
+            engine.run(draft, iter(rows) if lazy else rows)
+        with pytest.raises(InputError):
+            engine.run_together([(draft, rows)])
+        with pytest.raises(InputError):
+            engine.stream(draft, rows)
+    assert told in str(caught.value) and backend.calls == 0
+
+
+def test_ids_that_only_look_alike_are_two(engine: Engine) -> None:
+    run = engine.run(draft, [{"topic": "a", "id": "1"}, {"topic": "b", "id": 1}, {"topic": "c"}])
+    assert [row.id for row in run] == ["1", 1, 2]
