@@ -69,7 +69,7 @@ class Rehearsing:
                 scheduler.remove(request, end)
                 del self._asks[request.number]
                 done.append(Done(request.number, len(request.prompt) - (request.cached or 0)))
-        self.used.evicted_tokens = scheduler.evicted_tokens
+        self.used.evicted_tokens = scheduler.holdings.evicted_tokens
         return Stepped(seconds, tuple(done))
 
     def _seconds(self, chunks: list[Chunk]) -> float:

@@ -43,7 +43,9 @@ def rehearse_on(
 def model_of(llm: LLM) -> Rehearsing:
     """A model as it is, in virtual time, with an empty cache."""
     scheduler = llm._loop.scheduler
-    return Rehearsing(llm.costs, scheduler.allocator.total, scheduler.page_size, scheduler.limits)
+    return Rehearsing(
+        llm.costs, scheduler.tree.allocator.total, scheduler.page_size, scheduler.limits
+    )
 
 
 def imagination_of(llm: LLM, sample: str = "") -> Imagination:

@@ -108,7 +108,7 @@ def snapshot(tally: Tally, scheduler: Scheduler) -> Counters:
         **asdict(tally),
         preemptions=scheduler.preemptions,
         preempted_to_host=scheduler.preempted_to_host,
-        evicted_tokens=scheduler.evicted_tokens,
+        evicted_tokens=scheduler.holdings.evicted_tokens,
         offloaded_pages=host.offloaded_pages if host else 0,
         restored_pages=host.restored_pages if host else 0,
         pins_made=tree.pins.made,

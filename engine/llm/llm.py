@@ -215,11 +215,11 @@ class LLM:
     @property
     def costs(self) -> Costs:
         """What computing and moving KV takes, measured unless that was declined."""
-        return self._loop.scheduler.costs
+        return self._loop.scheduler.holdings.costs
 
     @costs.setter
     def costs(self, costs: Costs) -> None:
-        self._loop.scheduler.costs = costs
+        self._loop.scheduler.holdings.costs = costs
 
     def calibrate(self) -> Costs:
         """Measure costs on this device anew, some seconds, and keep them on disk. Blocks."""
@@ -246,7 +246,7 @@ class LLM:
     def explain(self) -> list[str]:
         """The latest evictions and preemptions, then the pins that hold: why, with numbers."""
         now = self._clock()
-        events = [str(event) for event in list(self._loop.scheduler.log)]
+        events = [str(event) for event in list(self._loop.scheduler.holdings.log)]
         return events + [pin.told(now) for pin in self._thread.call(self._tree.pins.live)]
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ class Warming:
     def _size(self) -> int:
         """Tokens of a piece in the next step: many when it is empty, few beside decoding, none
         beside or before the prefill of a prompt that is there."""
-        scheduler, costs = self.scheduler, self.scheduler.costs
+        scheduler, costs = self.scheduler, self.scheduler.holdings.costs
         if scheduler.waiting or any(r.prefilling for r in scheduler.running):
             return 0
         if not scheduler.running:

@@ -102,7 +102,7 @@ def test_whoever_asks_goes_first() -> None:
     loop = Loop(pages=120)
     loop.warming.add(Head(tuple(words(1, 300)), until=1e9))
     first, second = loop.ask(words(2, 300), tokens=5), loop.ask(words(3, 300), tokens=5)
-    while first in loop.scheduler.running or first in loop.scheduler._waiting:
+    while first in loop.scheduler.running or first in loop.scheduler._queue:
         assert not any(chunk.request.warm for chunk in loop.step())
     assert loop.tally.warmed_tokens == 0
     loop.settle()
