@@ -2,7 +2,8 @@
 
 torch's own `linear` re-arranges the weight at every call and, in fp32, goes to a library that is
 slow on some processors. The oneDNN operator that torch's compiler emits takes weights packed
-ahead; it can also add a residual while it writes. Results are fp32-exact either way.
+ahead; it can also apply an activation, add a residual or multiply while it writes. Results are
+fp32-exact either way.
 """
 
 from __future__ import annotations
@@ -55,8 +56,25 @@ class Dense(torch.nn.Module):
         """residual + forward(x), for (T, H) rows."""
         if self._packed is None:
             return residual + self.forward(x)
+        return self._binary(x, residual, "add")
+
+    def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """factor * forward(x), for (T, H) rows."""
+        if self._packed is None:
+            return factor * self.forward(x)
+        return self._binary(x, factor, "mul")
+
+    def silu(self, x: torch.Tensor) -> torch.Tensor:
+        """silu(forward(x)), for (T, H) rows."""
+        if self._packed is None:
+            return torch.nn.functional.silu(self.forward(x))
         assert _LINEAR is not None
-        out: torch.Tensor = _LINEAR.binary(x, residual, self._packed, self.bias, "add")
+        out: torch.Tensor = _LINEAR(x, self._packed, self.bias, "swish", [], "")
+        return out
+
+    def _binary(self, x: torch.Tensor, other: torch.Tensor, operation: str) -> torch.Tensor:
+        assert _LINEAR is not None
+        out: torch.Tensor = _LINEAR.binary(x, other, self._packed, self.bias, operation)
         return out
 
 

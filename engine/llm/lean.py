@@ -2,14 +2,15 @@
 
 A Hugging Face layer costs about a quarter of a millisecond in Python and small operators, as much
 as the mathematics of a small model. This forward does the same mathematics in a dozen operators
-per layer: one product for Q, K and V, one for gate and up, residuals added inside the products,
-and rotary embedding as one complex multiplication (rows of Q and K are reordered once so that
-the two numbers it rotates are neighbours; scores do not see the order).
+per layer: one product for Q, K and V, the activation, the gate and the residuals inside products,
+norm weights multiplied into the weights that follow, and rotary embedding as one complex
+multiplication (rows of Q and K are reordered once so that the two numbers it rotates are
+neighbours; scores do not see the order).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from .attention import StepAttention
 from .dense import Dense
 
 BLOCK = 512
-"""Rows that go through a feed-forward layer at a time."""
+"""Rows that go through products at a time: what lies between two products stays in the cache."""
 LEAN_FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 
 
@@ -27,13 +28,12 @@ LEAN_FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 class LeanLayer:
     """One decoder layer's weights, and its attention settings."""
 
-    input_norm: torch.Tensor
     qkv: Dense
     query_norm: torch.Tensor | None
     key_norm: torch.Tensor | None
     out: Dense
-    post_norm: torch.Tensor
-    gate_up: Dense
+    gate: Dense
+    up: Dense
     down: Dense
     scale: float
     window: int | None
@@ -49,17 +49,17 @@ class LeanModel:
         self.size = int(attention.head_dim)
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
-        self.epsilon = float(config.rms_norm_eps)
-        self.hidden = int(config.hidden_size)
-        self.intermediate = int(config.intermediate_size)
+        epsilon = float(config.rms_norm_eps)
+        self._floors = {
+            n: torch.tensor((epsilon * n) ** 0.5) for n in (int(config.hidden_size), self.size)
+        }
         self.embedding: torch.Tensor = body.embed_tokens.weight
         self.rotation: torch.Tensor = body.rotary_emb.inv_freq.float()
         self.rotation_scale = float(body.rotary_emb.attention_scaling)
         self.layers = [
             self._layer(layer, window) for layer, window in zip(body.layers, windows, strict=True)
         ]
-        self.norm: torch.Tensor = body.norm.weight
-        self.head = Dense(model.lm_head.weight, model.lm_head.bias)
+        self.head = _joined([model.lm_head], body.norm)
 
     def __call__(
         self,
@@ -72,68 +72,67 @@ class LeanModel:
         rows = self.embedding.index_select(0, ids)
         angles = positions[:, None] * self.rotation
         turn = torch.polar(torch.full_like(angles, self.rotation_scale), angles)[:, None]
+        asked: torch.Tensor | None = None
         for number, layer in enumerate(self.layers):
-            rows = self._attention(step, number, layer, rows, turn)
-            rows = self._mlp(layer, rows)
-        out: torch.Tensor = self.head(self._norm(rows.index_select(0, keep), self.norm))
+            asked = _by_blocks(self._asking, layer, (rows,), asked)
+            mixed = self._attention(step, number, layer, asked, turn)
+            rows = _by_blocks(self._mixing, layer, (rows, mixed), rows)
+        out: torch.Tensor = self.head(self._norm(rows.index_select(0, keep)))
         return out
+
+    def _asking(self, layer: LeanLayer, rows: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values, side by side."""
+        asked: torch.Tensor = layer.qkv(self._norm(rows))
+        return asked
 
     def _attention(
         self,
         step: StepAttention,
         number: int,
         layer: LeanLayer,
-        rows: torch.Tensor,
+        asked: torch.Tensor,
         turn: torch.Tensor,
     ) -> torch.Tensor:
         both = self.heads + self.kv_heads
-        qkv = layer.qkv(self._norm(rows, layer.input_norm)).view(len(rows), -1, self.size)
+        qkv = asked.view(len(asked), -1, self.size)
         query, key, value = qkv[:, : self.heads], qkv[:, self.heads : both], qkv[:, both:]
         if layer.query_norm is not None and layer.key_norm is not None:
-            query = self._norm(query, layer.query_norm)
-            key = self._norm(key, layer.key_norm)
-            query, key = _rotate(query, turn), _rotate(key, turn)
+            query = self._norm(query).mul_(layer.query_norm)
+            key = self._norm(key).mul_(layer.key_norm)
+            _rotate(query, turn)
+            _rotate(key, turn)
         else:
-            turned = _rotate(qkv[:, :both], turn)
-            query, key = turned[:, : self.heads], turned[:, self.heads :]
+            _rotate(qkv[:, :both], turn)
         mixed = step.attend(number, query, key, value, scale=layer.scale, window=layer.window)
-        return layer.out.add(mixed.reshape(len(rows), -1), rows)
+        return mixed.reshape(len(asked), -1)
 
-    def _mlp(self, layer: LeanLayer, rows: torch.Tensor) -> torch.Tensor:
-        if len(rows) > BLOCK:  # what lies between the products stays in the cache
-            return torch.cat(
-                [self._mlp(layer, block) for block in rows.chunk(-(-len(rows) // BLOCK))]
-            )
-        both = layer.gate_up(self._norm(rows, layer.post_norm))
-        gated = torch.nn.functional.silu(both[:, : self.intermediate])
-        return layer.down.add(gated.mul_(both[:, self.intermediate :]), rows)
+    def _mixing(self, layer: LeanLayer, rows: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """What attention found goes into the rows, then the feed-forward part."""
+        rows = layer.out.add(mixed, rows)
+        normed = self._norm(rows)
+        return layer.down.add(layer.up.times(normed, layer.gate.silu(normed)), rows)
 
-    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """RMS norm. torch's own is seven operators here; the norm and small ones are cheaper."""
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        factor = size.square_().mul_(1.0 / x.shape[-1]).add_(self.epsilon).rsqrt_()
-        return x.mul(factor).to(x.dtype).mul_(weight)
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        """RMS norm without its weight. torch's own is more operators here, and slower."""
+        size = x.shape[-1]
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x.div(length.hypot_(self._floors[size]).mul_(size**-0.5)).to(x.dtype)
 
     def _layer(self, layer: Any, window: int | None) -> LeanLayer:
         attention, mlp = layer.self_attn, layer.mlp
         order = _interleaved(self.size)
-        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
-        weights = [_turn_rows(query.weight, order), _turn_rows(key.weight, order), value.weight]
-        biases = None
-        if query.bias is not None:
-            biases = [_turn_rows(query.bias, order), _turn_rows(key.bias, order), value.bias]
         return LeanLayer(
-            input_norm=layer.input_layernorm.weight,
-            qkv=_joined(weights, biases),
+            qkv=_joined(
+                [attention.q_proj, attention.k_proj, attention.v_proj],
+                layer.input_layernorm,
+                [order, order, None],
+            ),
             query_norm=_ordered(getattr(attention, "q_norm", None), order),
             key_norm=_ordered(getattr(attention, "k_norm", None), order),
-            out=Dense(attention.o_proj.weight, attention.o_proj.bias),
-            post_norm=layer.post_attention_layernorm.weight,
-            gate_up=_joined(
-                [mlp.gate_proj.weight, mlp.up_proj.weight],
-                None if mlp.gate_proj.bias is None else [mlp.gate_proj.bias, mlp.up_proj.bias],
-            ),
-            down=Dense(mlp.down_proj.weight, mlp.down_proj.bias),
+            out=_joined([attention.o_proj]),
+            gate=_joined([mlp.gate_proj], layer.post_attention_layernorm),
+            up=_joined([mlp.up_proj], layer.post_attention_layernorm),
+            down=_joined([mlp.down_proj]),
             scale=float(attention.scaling),
             window=window,
         )
@@ -153,17 +152,35 @@ def fits(model: Any) -> bool:
     )
 
 
-def _rotate(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding of (T, H, D) by complex factors (T, 1, D / 2). fp32 turns in place."""
-    if x.dtype == torch.float32:
-        torch.view_as_complex(_pairs(x)).mul_(turn)
-        return x
-    turned = torch.view_as_complex(_pairs(x.float())) * turn
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+def _by_blocks(
+    compute: Callable[..., torch.Tensor],
+    layer: LeanLayer,
+    rows: Sequence[torch.Tensor],
+    out: torch.Tensor | None,
+) -> torch.Tensor:
+    """compute(layer, *rows), a block of rows at a time when there are many, written to `out`.
+
+    So that every layer uses the same memory: fresh memory costs more than the copy.
+    """
+    count = len(rows[0])
+    if count <= BLOCK:
+        return compute(layer, *rows)
+    size = -(-count // -(-count // BLOCK))
+    for at in range(0, count, size):
+        part = compute(layer, *(r[at : at + size] for r in rows))
+        if out is None:
+            out = part.new_empty(count, part.shape[1])
+        out[at : at + size] = part
+    assert out is not None
+    return out
 
 
-def _pairs(x: torch.Tensor) -> torch.Tensor:
-    return x.view(*x.shape[:-1], -1, 2)
+def _rotate(x: torch.Tensor, turn: torch.Tensor) -> None:
+    """Rotary embedding of (T, H, D) in place, by complex factors (T, 1, D / 2), in fp32."""
+    wide = x.float()
+    torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2)).mul_(turn)
+    if wide is not x:
+        x.copy_(wide)
 
 
 def _interleaved(size: int) -> torch.Tensor:
@@ -171,15 +188,29 @@ def _interleaved(size: int) -> torch.Tensor:
     return torch.arange(size).view(2, -1).t().flatten()
 
 
-def _turn_rows(weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Reorder the rows inside each head."""
-    heads = weight.detach().view(-1, len(order), *weight.shape[1:])
-    return heads[:, order].flatten(0, 1)
-
-
 def _ordered(norm: Any | None, order: torch.Tensor) -> torch.Tensor | None:
     return None if norm is None else norm.weight.detach()[order]
 
 
-def _joined(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor] | None) -> Dense:
-    return Dense(torch.cat(list(weights)), None if biases is None else torch.cat(list(biases)))
+def _joined(
+    linears: Sequence[Any],
+    norm: Any | None = None,
+    orders: Sequence[torch.Tensor | None] | None = None,
+) -> Dense:
+    """One product for several, of rows that a norm is done with except for its weight."""
+    orders = orders or [None] * len(linears)
+    pairs = list(zip(linears, orders, strict=True))
+    weight = torch.cat([_turn_rows(linear.weight, order) for linear, order in pairs])
+    if norm is not None:
+        weight = (weight.float() * norm.weight.float()).to(weight.dtype)
+    if linears[0].bias is None:
+        return Dense(weight, None)
+    return Dense(weight, torch.cat([_turn_rows(linear.bias, order) for linear, order in pairs]))
+
+
+def _turn_rows(weight: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    """Reorder the rows inside each head."""
+    weight = weight.detach()
+    if order is None:
+        return weight
+    return weight.view(-1, len(order), *weight.shape[1:])[:, order].flatten(0, 1)

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from ..pool import Pool
-from .cpu import merge
+from .levels import Levels
 from .plan import Layout
-from .varlen import Batch, VarlenKernel, attend_sequences, plan_batches
+from .step import Asked, PlannedAttention
+from .varlen import Batch, BatchPlan, VarlenKernel, attend_sequences, plan_batches
 
 
-class CudaAttention:
-    """One step's batches, the same for every layer with the same window."""
+class CudaAttention(PlannedAttention[BatchPlan]):
+    """One step's batches."""
 
     def __init__(
         self,
@@ -29,50 +30,29 @@ class CudaAttention:
         slots: torch.Tensor,
         kernel: VarlenKernel | None = None,
     ) -> None:
-        self._pool = pool
-        self._layout = layout
-        self._slots = slots
+        super().__init__(pool, layout, slots)
         self._kernel = kernel
-        self._batches: dict[int | None, tuple[list[Batch], int]] = {}
 
-    def advance(self, layout: Layout) -> None:
-        """The next decode step; slots were moved on in place."""
-        self._layout = layout
-        self._batches.clear()
+    def _plan(self, window: int | None, plain: bool) -> BatchPlan:
+        return plan_batches(self._layout, window, self._pool.device)
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        keys, values = self._pool.write(layer, self._slots, key, value)
-        if window not in self._batches:
-            self._batches[window] = plan_batches(self._layout, window, query.device)
-        batches, levels = self._batches[window]
-        rows, heads, _ = query.shape
-        outs = query.new_zeros(levels, rows, heads, value.shape[-1])
-        lses = query.new_full((levels, rows, heads), float("-inf"), dtype=torch.float32)
-        kernel = self._kernel or choose_kernel(query, value, softcap)
-        for batch in batches:
+    def _longer(self, plan: BatchPlan) -> BatchPlan | None:
+        return None
+
+    def _fill(self, plan: BatchPlan, asked: Asked, levels: Levels) -> None:
+        kernel = self._kernel or choose_kernel(asked.query, asked.values, asked.softcap)
+        for batch in plan.batches:
             out, lse = kernel(
-                query.index_select(0, batch.rows),
-                keys.index_select(0, batch.slots),
-                values.index_select(0, batch.slots),
+                asked.query.index_select(0, batch.rows),
+                asked.keys.index_select(0, batch.slots),
+                asked.values.index_select(0, batch.slots),
                 batch,
-                scale=scale,
-                window=window,
-                softcap=softcap,
+                scale=asked.scale,
+                window=asked.window,
+                softcap=asked.softcap,
             )
-            outs[batch.levels, batch.rows] = out
-            lses[batch.levels, batch.rows] = lse.float()
-        return merge(outs, lses, sinks)
+            levels.outs[batch.levels, batch.rows] = out.float()
+            levels.lses[batch.levels, batch.rows] = lse.float()
 
 
 def choose_kernel(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> VarlenKernel:

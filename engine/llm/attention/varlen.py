@@ -37,6 +37,15 @@ class Batch:
     """Level that each query's partial result goes to."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """A step's batches."""
+
+    batches: list[Batch]
+    levels: int
+    """Partial results that a row has at most."""
+
+
 class VarlenKernel(Protocol):
     """query (Tq, Hq, D) over key and value (Tk, Hkv, D): output and log-sum-exp (Tq, Hq)."""
 
@@ -61,10 +70,8 @@ class _Sequence:
     causal: bool
 
 
-def plan_batches(
-    layout: Layout, window: int | None, device: torch.device
-) -> tuple[list[Batch], int]:
-    """The batches of a layout, and how many levels they need."""
+def plan_batches(layout: Layout, window: int | None, device: torch.device) -> BatchPlan:
+    """The batches of a layout."""
     sequences = _shared(layout) if window is None else _windowed(layout, window)
     used = [0] * layout.rows
     batches: list[Batch] = []
@@ -72,7 +79,7 @@ def plan_batches(
         part = [s for s in sequences if s.causal is causal]
         if part:
             batches.append(_batch(part, causal, used, device))
-    return batches, max(used, default=0)
+    return BatchPlan(batches, max(used, default=0))
 
 
 def _shared(layout: Layout) -> list[_Sequence]:

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from plait.cache.node import Node
-from plait.engine.llm.attention.calls import CallPlanner, TailCall, WideCall
-from plait.engine.llm.attention.cpu import CpuAttention, merge
+from plait.engine.llm.attention.calls import OwnCall, TailCall, WideCall
+from plait.engine.llm.attention.cpu import CpuAttention
 from plait.engine.llm.attention.cuda import CudaAttention
+from plait.engine.llm.attention.levels import Levels
 from plait.engine.llm.attention.partial import attend_part, attend_plainly
 from plait.engine.llm.attention.plan import Layout
+from plait.engine.llm.attention.planner import CallPlanner
 from plait.engine.llm.attention.varlen import attend_sequences
 from plait.engine.llm.pool import KVShape, Pool
 
@@ -121,7 +123,10 @@ def test_the_layouts_meet_every_kind_of_call() -> None:
                 kinds.add(f"tail {len(call.rows) > 1} {call.mask is not None}")
             if isinstance(call, WideCall):
                 kinds.add(f"wide past {call.past is not None and call.past > 0}")
-    assert kinds >= {"PartCall", "TailCall", "WideCall", "tail True True", "wide past True"}
+            if isinstance(call, OwnCall):
+                kinds.add(f"own {call.chunks > 1}")
+    assert kinds >= {"PartCall", "TailCall", "WideCall", "OwnCall"}
+    assert kinds >= {"tail True True", "wide past True", "own True", "own False"}
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -147,7 +152,7 @@ def test_merging_parts_is_attention_over_all() -> None:
     ]
     outs = torch.stack([out[0].transpose(0, 1) for out, _ in parts])
     lses = torch.stack([lse[0].transpose(0, 1) for _, lse in parts])
-    assert torch.allclose(merge(outs, lses), whole[0].transpose(0, 1), atol=1e-6)
+    assert torch.allclose(Levels(outs, lses).merge(), whole[0].transpose(0, 1), atol=1e-6)
 
 
 def test_node_runs_follow_its_pages() -> None:
