@@ -1,7 +1,10 @@
 """Which rows are under way: so many that models have work, and no more than can be afforded.
 
 A row that waits for nothing but tools rests: it asks no model, so it makes room for a row that
-will. That way slow tools do not leave a model idle while rows are left to begin.
+will. That way slow tools do not leave a model idle while rows are left to begin. A row that waits
+for a model to be loaded, or for another row's work, is parked: it needs nothing but its few
+kilobytes, and the more rows wait for a model the seldomer models must take turns. It does not count
+as under way at all.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from .run import Row
 
 BUSY = 256
 """Most rows under way that do not rest: as many as a model takes into one step."""
+PARKED = 16_384
+"""Most rows under way and parked together."""
 
 
 class Entry(NamedTuple):
@@ -38,7 +43,7 @@ class Admission:
         self._source, self._window, self._begin = source, window, begin
         self._running: set[asyncio.Task[Row]] = set()
         self._finished: asyncio.Queue[Row] = asyncio.Queue()
-        self._resting = 0
+        self._resting = self._parked = 0
         self._open = True
 
     def stop(self) -> None:
@@ -48,6 +53,12 @@ class Admission:
     def rest(self, more: int) -> None:
         """So many rows more (or fewer) wait for tools only."""
         self._resting += more
+        if more > 0:
+            self._admit()
+
+    def park(self, more: int) -> None:
+        """So many rows more (or fewer) wait for a model to be loaded, or for another row."""
+        self._parked += more
         if more > 0:
             self._admit()
 
@@ -84,7 +95,8 @@ class Admission:
     def _has_room(self) -> bool:
         # Results that nobody has taken yet count too: a slow reader holds the run back.
         rows = len(self._running) + self._finished.qsize()
-        return rows < self._window and rows - self._resting < BUSY
+        under_way = rows - self._parked
+        return rows < PARKED and under_way < self._window and rows - self._resting < BUSY
 
     def _end(self, task: asyncio.Task[Row]) -> None:
         self._running.discard(task)

@@ -185,26 +185,32 @@ class Executor:
         if row.calls == 0 and row.waits:
             self._rest(1)
 
-    def wait_begins(self, row: RowState) -> None:
-        """The row waits: for a tool, for what another row does, for a model that is not there. It
-        rests if it asks no model meanwhile."""
+    def wait_begins(self, row: RowState, parked: bool = False) -> None:
+        """The row waits, and rests if it asks no model meanwhile: for a tool; or, parked, for a
+        model to be loaded or for what another row does."""
         row.waits += 1
         if row.waits == 1 and not row.calls:
             self._rest(1)
+        row.parked += parked
+        if parked and row.parked == 1:
+            self._park(1)
 
-    def wait_ends(self, row: RowState) -> None:
+    def wait_ends(self, row: RowState, parked: bool = False) -> None:
         row.waits -= 1
         if not row.waits and not row.calls:
             self._rest(-1)
+        row.parked -= parked
+        if parked and not row.parked:
+            self._park(-1)
 
     def model_missing(self, row: RowState, missing: bool) -> None:
         """A call of the row begins to wait for its model to be loaded, or goes on."""
         if missing:
-            self.wait_begins(row)
+            self.wait_begins(row, parked=True)
             self.call_ends(row)
         else:
             self.call_begins(row)
-            self.wait_ends(row)
+            self.wait_ends(row, parked=True)
 
     @contextmanager
     def at_work(self, row: RowState, path: str) -> Iterator[None]:
@@ -222,6 +228,10 @@ class Executor:
     def _rest(self, more: int) -> None:
         if self._admission is not None:
             self._admission.rest(more)
+
+    def _park(self, more: int) -> None:
+        if self._admission is not None:
+            self._admission.park(more)
 
     # -- bodies --------------------------------------------------------------------------------
 
@@ -262,14 +272,14 @@ class Executor:
         assert self.sharing is not None
         name, start, row = program.path + node.id, time.perf_counter(), program.row
         flights = self.sharing.flights
-        waits = isinstance(node, ToolCall) or flights.under_way(key)  # for another row's work
+        waits = flights.under_way(key)  # for another row's work
         if waits:
-            self.wait_begins(row)
+            self.wait_begins(row, parked=True)
         try:
             value, own = await flights.join(key, name, lambda: self._do(program, node))
         finally:
             if waits:
-                self.wait_ends(row)
+                self.wait_ends(row, parked=True)
         if not own and isinstance(node, LLMCall | ToolCall):
             self.stats.task(node.id, node.operator, row, start, True, [], merged=True)
         return fresh(value)

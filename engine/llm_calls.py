@@ -97,11 +97,11 @@ async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[G
     sharing, backend = executor.sharing, executor.backend
     key = sharing.call_key(call) if sharing is not None else None
     if sharing is not None and key is not None and sharing.flights.under_way(key):
-        executor.wait_begins(row)
+        executor.wait_begins(row, parked=True)
         try:
             return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
         finally:
-            executor.wait_ends(row)
+            executor.wait_ends(row, parked=True)
     executor.call_begins(row)
     try:
         if sharing is None or key is None:

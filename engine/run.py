@@ -91,13 +91,14 @@ class RowState:
     """
 
     __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
-                 "completion_tokens", "started", "calls", "waits")  # fmt: skip
+                 "completion_tokens", "started", "calls", "waits", "parked")  # fmt: skip
 
     def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
         self.place, self.rank = place, rank
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.calls = self.waits = 0  # LLM calls it makes, and what else it waits for
+        self.parked = 0  # of those, what needs another row or a model that is not in memory
         self.started = time.perf_counter()
 
     def add(self, generations: list[Generation]) -> None:

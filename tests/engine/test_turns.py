@@ -75,7 +75,7 @@ def loads(engine: Engine) -> int:
 def test_the_whole_batch_takes_turns_whatever_the_window(two: dict[str, Path], limit: int) -> None:
     with Engine(models=two, kv_memory=KV) as ample:
         free = ample.run(four, topics(40), plan=False)
-    with Engine(models=two, kv_memory=KV, memory=limit, max_rows=40) as engine:
+    with Engine(models=two, kv_memory=KV, memory=limit, max_rows=8) as engine:
         run = engine.run(four, topics(40))
         assert loads(engine) == 4
     assert run.outputs == free.outputs and not run.failed
