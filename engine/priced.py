@@ -18,9 +18,11 @@ from ..dag.nodes import Workflow
 from ..dag.numbering import Row
 from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
+from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .executor import DEFAULT_WINDOW
 from .history import estimates
+from .planning import SINGLE_FLIGHT, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import rehearse_on
 from .rundir import RunDir
@@ -39,47 +41,55 @@ class Priced:
 
 def price(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, str], *,
-    disable: Collection[str] = (), observe: Observer = unobserved, calibrate: bool = False,
-    known: Estimates | None = None, folder: Path | None = None, window: int = DEFAULT_WINDOW,
+    planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
+    calibrate: bool = False, known: Estimates | None = None, folder: Path | None = None,
+    window: int = DEFAULT_WINDOW,
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
-    `known` says how long answers are and how long tools take; else the runs in `folder` do.
+    `planned` and `disable` are those of a run. `known` says how long answers are and how long tools
+    take; else the runs in `folder` do.
     """
     if not models:
-        return Priced(make_plan(workflow, rows, disable=disable, observe=observe))
+        off = rules_off(planned, disable)
+        return Priced(make_plan(workflow, rows, disable=off, observe=observe))
     with closing(LocalBackend(models)) as backend:
         expected = known if known is not None else estimates(folder, models)
         return price_on(
-            backend, workflow, rows, expected, disable=disable, observe=observe,
-            calibrate=calibrate, window=window,
+            backend, workflow, rows, expected, planned=planned, disable=disable,
+            observe=observe, calibrate=calibrate, window=window,
         )  # fmt: skip
 
 
 def price_on(
     backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
-    disable: Collection[str] = (), observe: Observer = unobserved, calibrate: bool = False,
-    window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
+    planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
+    calibrate: bool = False, window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
 ) -> Priced:  # fmt: skip
     """The plan, priced on the models of a backend. `disturbed`: seconds that the engine takes for
     every second that costs say."""
     aliases = workflow.models()
     measure = measure_of(backend, aliases[0], rows) if aliases else None
-    plan = make_plan(workflow, rows, disable=disable, observe=observe, measure=measure)
-    if plan.prefixes is None or workflow.live:
+    off = rules_off(planned, disable)
+    plan = make_plan(workflow, rows, disable=off, observe=observe, measure=measure)
+    # What tokens there are to count is known from the prefix tree, also for a run without a plan.
+    off = [name for name in off if name != share_prefixes.__name__]
+    counted = make_plan(workflow, rows, disable=off, measure=measure)
+    if workflow.live or counted.prefixes is None:
         return Priced(plan)
     profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
-    first, scale = _part(workflow, rows, plan, profile, disable)
-    given = list(islice(rows, first.rows))
+    first, scale = _part(workflow, rows, counted, profile, off)
+    merging = planned and not {"merge_calls", SINGLE_FLIGHT} <= set(disable)
     found = rehearse_on(
-        backend, first, [given], known, disable=disable, window=window, disturbed=disturbed
-    )
-    return Priced(plan, cost_of(plan, profile, found, scale))
+        backend, first, [list(islice(rows, first.rows))], known, merging=merging, window=window,
+        disturbed=disturbed,
+    )  # fmt: skip
+    return Priced(plan, cost_of(counted, profile, found, scale))
 
 
 def _part(
     workflow: Workflow, rows: Collection[Row | None], plan: Plan, profile: Profile,
-    disable: Collection[str],
+    off: Collection[str],
 ) -> tuple[Plan, float]:  # fmt: skip
     """The plan of as many rows as there is time to rehearse, and how much more all rows cost."""
     whole = cost_of(plan, profile)
@@ -87,7 +97,7 @@ def _part(
     if count >= plan.rows:
         return plan, 1.0
     first: Sequence[Row | None] = list(islice(rows, max(1, count)))
-    smaller = make_plan(workflow, first, disable=disable, measure=plan.measure)
+    smaller = make_plan(workflow, first, disable=off, measure=plan.measure)
     seconds = cost_of(smaller, profile).seconds
     return smaller, whole.seconds / seconds if seconds else 1.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..dag.estimates import Estimates
@@ -11,9 +11,8 @@ from ..dag.logical import Plan
 from ..dag.messages import system, user
 from ..dag.numbering import Row
 from ..dag.rehearsal import Rehearsed, Stage, rehearse
+from .admission import BUSY
 from .backends.local import LocalBackend
-from .executor import DEFAULT_WINDOW
-from .planning import SINGLE_FLIGHT
 from .rehearsed import Rehearsing
 
 if TYPE_CHECKING:
@@ -25,14 +24,13 @@ SAMPLE = 20_000
 
 def rehearse_on(
     backend: LocalBackend, plan: Plan, rows: Sequence[Sequence[Row | None]], estimates: Estimates,
-    *, disable: Collection[str] = (), window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
+    *, merging: bool = True, window: int = BUSY, disturbed: float = 1.0,
 ) -> Rehearsed:  # fmt: skip
     """Rehearse a plan on the models of a backend, which are loaded now if they are not."""
     llms = {alias: backend.llm(alias) for alias in plan.models}
     rehearsing = {id(llm): model_of(llm) for llm in llms.values()}
-    merging = "merge_calls" in plan.rules or (bool(plan.rules) and SINGLE_FLIGHT not in disable)
     stage = Stage(
-        {alias: rehearsing[id(llm)] for alias, llm in llms.items()}, window=window,
+        {alias: rehearsing[id(llm)] for alias, llm in llms.items()}, window=min(window, BUSY),
         merging=merging, disturbed=disturbed,
     )  # fmt: skip
     first = next(iter(llms.values()), None)

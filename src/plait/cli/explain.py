@@ -49,7 +49,7 @@ def explain(
     from ..dag.verbose import Told
     from ..engine.history import expected
     from ..engine.loading import load
-    from ..engine.planning import check_disabled, rules_off
+    from ..engine.planning import check_disabled
     from ..engine.priced import last_session, price
     from ..engine.rows import open_rows
 
@@ -60,7 +60,7 @@ def explain(
     session = last_session(analyze) if analyze is not None else None
     found = price(
         graph, given, models_of(model, models) if model or models else {},
-        disable=rules_off(not no_plan, disable or ()), observe=told, calibrate=calibrate,
+        planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
         known=expected(graph, session) if session is not None else None, folder=runs,
     )  # fmt: skip
     if as_json:

@@ -1,0 +1,250 @@
+"""What the cost model says of a batch before it runs, beside what the batch then takes.
+
+Costs are those of calibration. A slice of each shape's rows runs first, on an engine of its own:
+from it come lengths, tool times, how many values differ, and the machine's speed. Then the whole
+batch is predicted and run in several ways, each on a fresh engine with an empty cache:
+
+    plan               all rules
+    without merging    every call of every row runs
+    two rows at once   a window of two rows
+    half of the rows   the first half
+    no plan            the workflow as it is written
+
+Reported are the error of every prediction, whether seconds lie in the range told, and of all pairs
+of runs (of one shape, and of any two) the share that is ranked rightly. Pairs whose actual seconds
+differ by less than `TIE` are too close to be told apart by a clock, and are counted apart.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plait.dag.cost import Cost
+from plait.dag.workflow import as_workflow
+from plait.engine.backends.local import LocalBackend
+from plait.engine.corrected import Corrected, corrected, step_seconds
+from plait.engine.engine import Engine
+from plait.engine.executor import DEFAULT_WINDOW
+from plait.engine.planning import plan_for
+from plait.engine.priced import price_on
+
+from .workflow_shapes import SHAPES, Shape
+
+TIE = 0.05
+"""Share by which seconds differ from one run to the next."""
+ROWS = {"desk": 3}
+"""Rows of shapes that take longer than others."""
+MANY = 12
+LEAST_SLICE = 3
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run a batch."""
+
+    name: str
+    disable: tuple[str, ...] = ()
+    window: int = DEFAULT_WINDOW
+    share: float = 1.0
+    """Of the rows."""
+    plan: bool = True
+
+
+WAYS = (
+    Way("plan"),
+    Way("without merging", ("merge_calls", "single_flight")),
+    Way("two rows at once", window=2),
+    Way("half of the rows", share=0.5),
+    Way("no plan", plan=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One batch, predicted and run."""
+
+    shape: str
+    way: str
+    rows: int
+    predicted: float
+    actual: float
+    low: float
+    high: float
+    """Between which it was predicted to lie."""
+    steps: tuple[int, int]
+    """Engine steps, predicted and actual; so are those that follow."""
+    prefill: tuple[int, int]
+    generated: tuple[int, int]
+
+    @property
+    def error(self) -> float:
+        """Of the seconds: 0.1 is 10 % too many."""
+        return self.predicted / self.actual - 1
+
+
+def bench(
+    models: dict[str, str], rows: int | None = None, shapes: Sequence[str] = (), tell: Tell = print
+) -> dict[str, Any]:
+    """The shapes asked for, each in every way."""
+    chosen = [
+        s for s in SHAPES if (not shapes or s.name in shapes) and set(s.models) <= set(models)
+    ]
+    found = [result for shape in chosen for result in compare(shape, models, rows, tell)]
+    return {"runs": [asdict(f) | {"error": f.error} for f in found], **summary(found)}
+
+
+def compare(
+    shape: Shape, models: dict[str, str], rows: int | None, tell: Tell
+) -> Iterator[Compared]:
+    """One shape: a slice to learn from, then every way."""
+    batch = shape.rows(rows or ROWS.get(shape.name, MANY))
+    paths = {alias: models[alias] for alias in shape.models}
+    learned = _learn(shape, paths, batch[: max(LEAST_SLICE, len(batch) // 3)])
+    for way in WAYS:
+        part = batch[: max(1, round(way.share * len(batch)))]
+        with _engine(paths, way.window) as engine:
+            said = _predict(shape, engine, way, part, learned)
+            result = _run(shape, engine, way, part, said)
+        error = f"{result.error:+.0%}"
+        tell(f"{shape.name:12} {way.name:18} {result.predicted:8.2f} s predicted "
+             f"{result.actual:8.2f} s actual {error:>6}")  # fmt: skip
+        yield result
+
+
+def _learn(shape: Shape, paths: dict[str, str], rows: list[dict[str, Any]]) -> Corrected:
+    with _engine(paths) as engine:
+        backend, workflow = _backend(engine), as_workflow(shape.workflow)
+        before = step_seconds(backend, shape.models)
+        run = engine.run(shape.workflow, rows)
+        taken = step_seconds(backend, shape.models) - before
+        plan = plan_for([(workflow, rows)])
+        return corrected(backend, plan, rows, run.stats.as_json(), taken)
+
+
+def _predict(
+    shape: Shape, engine: Engine, way: Way, rows: list[dict[str, Any]], learned: Corrected
+) -> Cost:
+    priced = price_on(
+        _backend(engine), as_workflow(shape.workflow), rows, learned.estimates, planned=way.plan,
+        disable=way.disable, window=way.window, disturbed=learned.disturbed,
+    )  # fmt: skip
+    assert priced.cost is not None
+    return priced.cost
+
+
+def _run(
+    shape: Shape, engine: Engine, way: Way, rows: list[dict[str, Any]], cost: Cost
+) -> Compared:
+    before = _counted(engine, shape)
+    start = time.perf_counter()
+    run = engine.run(shape.workflow, rows, plan=way.plan, disable=way.disable)
+    actual = time.perf_counter() - start
+    after = _counted(engine, shape)
+    assert all(row.ok for row in run.rows), run.failed[0]
+    steps, prefill, generated = (b - a for a, b in zip(before, after, strict=True))
+    return Compared(
+        shape.name, way.name, len(rows), cost.seconds, actual, cost.low, cost.high,
+        (round(cost.decode_steps), steps), (round(cost.prefill_tokens), prefill),
+        (round(cost.decode_tokens), generated),
+    )  # fmt: skip
+
+
+@contextmanager
+def _engine(paths: dict[str, str], window: int = DEFAULT_WINDOW) -> Iterator[Engine]:
+    with Engine(models=paths, max_rows=window) as engine:
+        for alias in paths:
+            engine.generate("warm up", model=alias, max_tokens=2)
+        yield engine
+    gc.collect()
+
+
+def _backend(engine: Engine) -> LocalBackend:
+    assert isinstance(engine.backend, LocalBackend)
+    return engine.backend
+
+
+def _counted(engine: Engine, shape: Shape) -> tuple[int, int, int]:
+    """Steps, prefilled and generated tokens so far."""
+    backend = _backend(engine)
+    engines = {id(llm): llm for llm in (backend.llm(alias) for alias in shape.models)}
+    counters = [llm.counters() for llm in engines.values()]
+    return (
+        sum(c.steps for c in counters), sum(c.prefill_tokens for c in counters),
+        sum(c.generated_tokens for c in counters),
+    )  # fmt: skip
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def summary(found: Sequence[Compared]) -> dict[str, Any]:
+    """Errors of the plans' seconds and of all, and how many pairs are ranked rightly."""
+    plans = [abs(f.error) for f in found if f.way == "plan"]
+    every = [abs(f.error) for f in found]
+    same = [(a, b) for a, b in itertools.combinations(found, 2) if a.shape == b.shape]
+    return {
+        "plan": _errors(plans), "all": _errors(every),
+        "in_range": sum(f.low <= f.actual <= f.high for f in found) / max(1, len(found)),
+        "ranked": {"one shape": ranked(same), "any two": ranked(itertools.combinations(found, 2))},
+        "counts": {
+            name: statistics.median(_off(*getattr(f, name)) for f in found) if found else None
+            for name in ("steps", "prefill", "generated")
+        },
+    }  # fmt: skip
+
+
+def ranked(pairs: Iterator[tuple[Compared, Compared]] | Sequence[tuple[Compared, Compared]]
+           ) -> dict[str, Any]:  # fmt: skip
+    """Pairs in the right order, of those that a clock can tell apart."""
+    right = wrong = close = 0
+    for one, other in pairs:
+        if abs(one.actual - other.actual) < TIE * max(one.actual, other.actual):
+            close += 1
+        elif (one.predicted < other.predicted) == (one.actual < other.actual):
+            right += 1
+        else:
+            wrong += 1
+    share = right / (right + wrong) if right + wrong else None
+    return {"right": right, "wrong": wrong, "too_close": close, "share": share}
+
+
+def _errors(errors: Sequence[float]) -> dict[str, float] | None:
+    return {"median": statistics.median(errors), "worst": max(errors)} if errors else None
+
+
+def _off(predicted: int, actual: int) -> float:
+    return abs(predicted / actual - 1) if actual else 0.0
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [f"{'shape':12}{'way':20}{'rows':>5}{'predicted':>11}{'actual':>9}{'error':>8}"
+             f"{'steps':>14}{'prefill':>16}{'generated':>16}"]  # fmt: skip
+    for run in found["runs"]:
+        counts = (f"{run[n][0]:,} / {run[n][1]:,}" for n in ("steps", "prefill", "generated"))
+        steps, prefill, generated = counts
+        lines.append(
+            f"{run['shape']:12}{run['way']:20}{run['rows']:5}{run['predicted']:9.2f} s"
+            f"{run['actual']:7.2f} s{run['error']:+8.0%}{steps:>14}{prefill:>16}{generated:>16}"
+        )
+    for name in ("plan", "all"):
+        if found[name]:
+            median, worst = found[name]["median"], found[name]["worst"]
+            lines.append(f"error of seconds, {name}: {median:.1%} median, {worst:.1%} worst")
+    told = ", ".join(f"{name} {off:.1%}" for name, off in found["counts"].items())
+    lines.append(f"median error of counts: {told}")
+    lines.append(f"seconds in the range told: {found['in_range']:.0%}")
+    for name, pairs in found["ranked"].items():
+        if pairs["share"] is not None:
+            of = pairs["right"] + pairs["wrong"]
+            lines.append(f"pairs of {name} ranked rightly: {pairs['share']:.1%} of {of}"
+                         f" ({pairs['too_close']} too close to tell)")  # fmt: skip
+    return "\n".join(lines)
