@@ -48,6 +48,36 @@ def engine(
 
 
 @app.command()
+def prediction(
+    rows: Annotated[
+        int, typer.Option(help="Rows of every shape; 0: as many as take some minutes in all.")
+    ] = 0,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Only this shape; again for more.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A model as for run, or 'random': 26.8 M weights without meaning.")
+    ] = "random",
+    as_json: Json = False,
+) -> None:
+    """What the planner says a batch will take beside what it takes, and how it ranks plans."""
+    import sys
+    import tempfile
+
+    from ..benchmarks.prediction import bench, table
+    from ..benchmarks.workflow_model import random_model
+
+    with tempfile.TemporaryDirectory() as place:
+        path = str(random_model(Path(place) / "random")) if model == "random" else model
+        models = {alias: path for alias in ("default", "small", "big")}
+        found = bench(models, rows or None, shape or (), lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print_json(found)
+    else:
+        print(table(found))
+
+
+@app.command()
 def workflows(
     rows: Annotated[
         int, typer.Option(help="Rows of every shape; 0: as many as take about as long.")
