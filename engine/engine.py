@@ -39,7 +39,8 @@ class Engine:
 
     model: directory, Hugging Face id or "demo"; `models` gives further aliases, `@llm(model=...)`
     names them. device: "auto", "cpu", "cuda". dtype: "auto" is float32 on a CPU and the
-    checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for the KV caches of each model. memory:
+    checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for the KV caches of each model.
+    host_memory: the same on the host, for KV that is cheaper to move there than to compute. memory:
     a limit for all models together, weights and KV; idle models make room for others. backend:
     "local", "fake" (answers with the last message) or an object with the methods of `Backend`.
     max_rows: most rows under way at once. plan: merge equal calls and order rows over the whole
@@ -52,7 +53,8 @@ class Engine:
     def __init__(
         self, model: str | Path | None = None, *, models: Mapping[str, str | Path] | None = None,
         device: str = "auto", dtype: str = "auto", kv_memory: int | str | None = None,
-        memory: int | str | None = None, backend: str | Backend = "local",
+        host_memory: int | str = 0, memory: int | str | None = None,
+        backend: str | Backend = "local",
         max_rows: int = DEFAULT_WINDOW, seed: int = 0, plan: bool = True,
         disable: Collection[str] = (),
     ) -> None:  # fmt: skip
@@ -66,8 +68,9 @@ class Engine:
         self._loop = LoopThread()
         if backend == "local":
             self.backend: Backend = LocalBackend(
-                aliases, memory, device=device, dtype=dtype, kv_memory=kv_memory
-            )
+                aliases, memory, device=device, dtype=dtype, kv_memory=kv_memory,
+                host_memory=host_memory,
+            )  # fmt: skip
         elif backend == "fake":
             self.backend = FakeBackend()
         elif isinstance(backend, str):

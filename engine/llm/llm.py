@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,21 +16,17 @@ from ...dag.errors import EngineError
 from ...dag.sampling import Sampling
 from ..generation import Generation
 from .calibrate import find, measure_and_keep, wanted
-from .chat import Encoder, Prompt, check_prompt
+from .chat import Encoder, Prompt
 from .costs import Costs
 from .counters import Counters, snapshot
 from .delivery import GenerateCall, OnToken, OpenCalls
 from .forward import Runner
-from .grammar import Grammars
+from .intake import Intake
 from .loop import StepLoop
-from .memory import parse_bytes, pool_pages
+from .memory import make_pool
 from .model import LoadedModel, choose_device, load, quiet
-from .pool import Pool, bytes_per_token
-from .request import Request
-from .sampler import seed_of
 from .scheduler import Limits, Scheduler
 from .steps import Step
-from .stops import TextStream
 from .thread import StepThread
 from .warming import Head, Warming
 from .work import Work
@@ -40,25 +35,18 @@ from .work import Work
 class LLM:
     """One model, ready to generate. Thread-safe; `close` when done.
 
+    kv_memory, host_memory: bytes or "2GiB" for KV on the device and for what moves to the host.
     calibrate: measure costs when none are on disk for this model, device and version (seconds,
     once); None: unless $PLAIT_CALIBRATE is 0. clock: what deadlines of pins are told in.
     """
 
     def __init__(
-        self,
-        model: str | Path,
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        kv_memory: int | str | None = None,
-        host_memory: int | str = 0,
-        max_batch_tokens: int = 2048,
-        max_running: int = 256,
-        page_size: int = 16,
-        prefix_cache: bool = True,
-        calibrate: bool | None = None,
+        self, model: str | Path, *, device: str = "auto", dtype: str = "auto",
+        kv_memory: int | str | None = None, host_memory: int | str = 0,
+        max_batch_tokens: int = 2048, max_running: int = 256, page_size: int = 16,
+        prefix_cache: bool = True, calibrate: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    ) -> None:  # fmt: skip
         quiet()
         place = str(choose_device(device))
         self._thread = StepThread(place)
@@ -70,22 +58,12 @@ class LLM:
         self.vocab_size = loaded.vocab_size
         self._clock = clock
         self._encoder = Encoder(loaded.tokenizer)
-        self._grammars = Grammars(loaded.tokenizer, loaded.vocab_size, loaded.device)
-        pages = pool_pages(
-            kv_memory,
-            loaded.layers,
-            loaded.dtype,
-            page_size,
-            loaded.device,
-            max_running * min(loaded.max_context, 32768),
-        )
-        page_bytes = bytes_per_token(loaded.layers, loaded.dtype) * page_size
-        host_pages = parse_bytes(host_memory) // page_bytes
-        pool = Pool(loaded.layers, pages, page_size, loaded.device, loaded.dtype, host_pages)
+        pool = make_pool(loaded, kv_memory, host_memory, page_size, max_running)
         self._loaded: LoadedModel | None = loaded
-        self.memory_bytes = loaded.weight_bytes + (pages + host_pages) * page_bytes
-        host = HostTier(PageAllocator(host_pages), pool, self._worth) if host_pages else None
-        self._tree = RadixTree(PageAllocator(pages), page_size, host=host)
+        self.memory_bytes = loaded.weight_bytes + pool.size_on_device
+        spare = PageAllocator(pool.host_pages) if pool.host_pages else None
+        host = HostTier(spare, pool, self._worth) if spare else None
+        self._tree = RadixTree(PageAllocator(pool.pages), page_size, host=host)
         self._runner = Runner(loaded.forward, pool)
         self._work = Work.of(loaded, pool.bytes_per_token)
         costs = self._thread.call(
@@ -103,7 +81,7 @@ class LLM:
             self._calls.show,
         )
         self._warming = Warming(self._loop.scheduler, self._loop.tally)
-        self._numbers = itertools.count()
+        self._intake = Intake(loaded, self._encoder, pool.pages * page_size, clock)
         self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
@@ -138,28 +116,15 @@ class LLM:
         `seed` is used when the sampling has none of its own. `expected_tokens` is how many tokens
         the caller expects, for admission; max_tokens unless told.
         """
-        prompt = tuple(token_ids)
-        room = self._tree.allocator.total * self._tree.page_size
-        check_prompt(prompt, self.vocab_size, self.max_context, room)
-        base = sampling.seed if sampling.seed is not None else seed or 0
-        expected = min(expected_tokens or sampling.max_tokens, sampling.max_tokens)
-        requests = [
-            Request(
-                number=next(self._numbers),
-                prompt=prompt,
-                sampling=sampling,
-                seed=seed_of(base, index),
-                arrival=self._clock(),
-                index=index,
-                priority=priority,
-                salt=salt,
-                limit=min(len(prompt) + sampling.max_tokens, self.max_context),
-                expected=len(prompt) + expected,
-                grammar=self._grammars.compile(sampling),
-                stream=self._stream(sampling, on_token),
-            )
-            for index in range(sampling.n)
-        ]
+        requests = self._intake.requests(
+            token_ids,
+            sampling,
+            priority=priority,
+            salt=salt,
+            seed=seed or 0,
+            expected_tokens=expected_tokens,
+            shown=on_token is not None,
+        )
         future: asyncio.Future[list[Generation]] = asyncio.get_running_loop().create_future()
         call = GenerateCall(future, requests, on_token)
         self._thread.post(lambda: self._submit(call), call.close)
@@ -172,10 +137,7 @@ class LLM:
     def let_go(self, token_ids: Sequence[int], keep: int, salt: str = "") -> None:
         """Nobody will ask for what lies behind the first `keep` of these tokens: its KV is evicted
         before anything else."""
-        self._thread.post(lambda: self._forget(token_ids, keep, salt))
-
-    def _forget(self, token_ids: Sequence[int], keep: int, salt: str) -> None:
-        self._tree.let_go(token_ids, keep, self._clock(), salt)
+        self._thread.post(lambda: self._tree.let_go(token_ids, keep, self._clock(), salt))
 
     # ---- pins ------------------------------------------------------------------------------
 
@@ -267,7 +229,7 @@ class LLM:
             self._loaded = None
             self._runner.release()
             return False
-        self._warming.begin(self._numbers, self._clock())
+        self._warming.begin(self._intake.numbers, self._clock())
         if self._loop.busy:
             for outcome in self._loop.step():
                 if not outcome.request.warm:
@@ -286,8 +248,3 @@ class LLM:
 
     def _abort(self, call: GenerateCall) -> None:
         self._loop.abort(self._calls.drop(call))
-
-    def _stream(self, sampling: Sampling, on_token: OnToken | None) -> TextStream | None:
-        if not sampling.stop and on_token is None:
-            return None
-        return TextStream(self._encoder, sampling.stop)

@@ -5,25 +5,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from ...dag.errors import ConfigError, ModelError
-from .pool import KVShape, bytes_per_token
+from .pool import KVShape, Pool, bytes_per_token
+
+if TYPE_CHECKING:
+    from .model import LoadedModel
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 CPU_SHARE = 0.3
 GPU_SHARE = 0.85
 CPU_DEFAULT_LIMIT = 4 << 30
+USEFUL_CONTEXT = 32_768
+"""Tokens of context that a request is given room for, unless more memory is asked for."""
 
 
 def parse_bytes(size: int | str) -> int:
     """`2GB`, `512 MiB`, `1000000`: bytes (units are powers of 1024)."""
-    if isinstance(size, int):
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)i?b?\s*", size.lower())
+    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*([kmgt]?)i?b?\s*", str(size).lower())
     if not found:
-        raise ConfigError(f"kv_memory={size!r} is not a size like '2GB'")
+        raise ConfigError(f"{size!r} is not a size of memory like '2GB'")
     return int(float(found[1]) * _UNITS[found[2]])
 
 
@@ -67,3 +73,19 @@ def pool_pages(
     if size > free:
         raise ModelError(f"KV memory of {size} bytes was asked for, {free} bytes are free")
     return pages
+
+
+def make_pool(
+    loaded: LoadedModel,
+    kv_memory: int | str | None,
+    host_memory: int | str,
+    page_size: int,
+    running: int,
+) -> Pool:
+    """The KV pool of a model, for so many requests at once, with its host tier."""
+    useful = running * min(loaded.max_context, USEFUL_CONTEXT)
+    place, kind = loaded.device, loaded.dtype
+    pages = pool_pages(kv_memory, loaded.layers, kind, page_size, place, useful)
+    page_bytes = bytes_per_token(loaded.layers, kind) * page_size
+    host_pages = parse_bytes(host_memory) // page_bytes
+    return Pool(loaded.layers, pages, page_size, place, kind, host_pages)

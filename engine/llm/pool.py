@@ -39,26 +39,26 @@ class Pool:
     ) -> None:
         self.layers = tuple(layers)
         self.pages = pages
+        self.host_pages = host_pages
         self.page_size = page_size
         self.device = device
         self.dtype = dtype
         try:
-            self._allocate(pages, host_pages)
+            self._allocate()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             self.release()
-            size = (pages + host_pages) * page_size * self.bytes_per_token
             raise ModelError(
-                f"not enough memory for {size:,} bytes of KV on {device}: lower kv_memory"
-                + (" or host_memory" if host_pages else "")
+                f"not enough memory for {self.size_on_device:,} bytes of KV on {device} and "
+                f"{self.size_on_host:,} on the host: lower kv_memory or host_memory"
             ) from error
 
-    def _allocate(self, pages: int, host_pages: int) -> None:
-        slots = pages * self.page_size
+    def _allocate(self) -> None:
+        slots = self.pages * self.page_size
         # Not in inference mode: an inference tensor could not be written outside of it.
         with torch.inference_mode(False):
             self.keys = [self._empty(slots, s.heads, s.key_size) for s in self.layers]
             self.values = [self._empty(slots, s.heads, s.value_size) for s in self.layers]
-            slots, pinned = host_pages * self.page_size, self.device.type == "cuda"
+            slots, pinned = self.host_pages * self.page_size, self.device.type == "cuda"
             self._host_tensors = [
                 torch.zeros(slots, *t.shape[1:], dtype=self.dtype, pin_memory=pinned)
                 for t in self._tensors()
@@ -67,6 +67,16 @@ class Pool:
     @property
     def bytes_per_token(self) -> int:
         return bytes_per_token(self.layers, self.dtype)
+
+    @property
+    def size_on_device(self) -> int:
+        """Bytes."""
+        return self.pages * self.page_size * self.bytes_per_token
+
+    @property
+    def size_on_host(self) -> int:
+        """Bytes of the host tier."""
+        return self.host_pages * self.page_size * self.bytes_per_token
 
     def write(
         self, layer: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor

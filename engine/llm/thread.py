@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ...dag.errors import EngineError
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 T = TypeVar("T")
 log = logging.getLogger("plait")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,23 @@ def test_out_of_memory_in_the_pool(model: Path, monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(plait.ModelError, match="not enough memory"):
                 engine.generate([5], max_tokens=2)
         assert is_alive(engine)
+
+
+def test_a_host_tier_through_the_engine(model: Path) -> None:
+    """Little KV memory with room on the host: the same tokens, and what was moved is counted."""
+    prompts = [[5 + i] * 100 for i in range(6)]
+    settings: dict[str, Any] = {"max_tokens": 12, "ignore_eos": True}
+    with Engine(model=model) as engine:
+        wanted = [g.token_ids for g in engine.generate(prompts, **settings)]
+    with Engine(model=model, kv_memory=16 * 16 * 256, host_memory="1MB") as engine:
+        llm: Any = engine.backend.llm("default")  # type: ignore[attr-defined]
+        llm.costs = replace(llm.costs, token=1.0)
+        for _ in range(2):
+            assert [g.token_ids for g in engine.generate(prompts, **settings)] == wanted
+        counters = llm.counters()
+        assert counters.offloaded_pages > 0 and counters.restored_pages > 0
+    with (
+        Engine(model=model, host_memory="900TB") as engine,
+        pytest.raises(plait.ModelError, match="host"),
+    ):
+        engine.generate([5], max_tokens=2)

@@ -95,6 +95,9 @@ def test_settings_that_cannot_be(model_path: Callable[[str], Path]) -> None:
     refused(model_path("llama"), "are free", kv_memory="900TB")
     with pytest.raises(ConfigError, match="2GB"):
         parse_bytes("lots")
+    for bad in (-1, "-1GB", "1.2.3", True, ""):
+        with pytest.raises(ConfigError, match="2GB"):
+            parse_bytes(bad)
     assert parse_bytes("1.5 GiB") == 3 << 29
 
 

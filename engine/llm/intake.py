@@ -1,0 +1,68 @@
+"""From what a caller asks to requests: prompts checked, constraints compiled, seeds given out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from ...dag.sampling import Sampling
+from .chat import Encoder, check_prompt
+from .grammar import Grammars
+from .model import LoadedModel
+from .request import Request
+from .sampler import seed_of
+from .stops import TextStream
+
+
+class Intake:
+    """The requests of one model's calls."""
+
+    def __init__(
+        self, loaded: LoadedModel, encoder: Encoder, room: int, clock: Callable[[], float]
+    ) -> None:
+        self.numbers = itertools.count()
+        """Numbers of requests, in the order in which they came."""
+        self._max_context = loaded.max_context
+        self._vocab_size = loaded.vocab_size
+        self._encoder = encoder
+        self._grammars = Grammars(loaded.tokenizer, loaded.vocab_size, loaded.device)
+        self._room = room
+        self._clock = clock
+
+    def requests(
+        self,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        priority: float,
+        salt: str,
+        seed: int,
+        expected_tokens: int | None,
+        shown: bool,
+    ) -> list[Request]:
+        """One for each of the `sampling.n` generations. PromptError when they cannot be served.
+
+        shown: somebody wants to see the text while it grows.
+        """
+        prompt = tuple(token_ids)
+        check_prompt(prompt, self._vocab_size, self._max_context, self._room)
+        base = sampling.seed if sampling.seed is not None else seed
+        expected = min(expected_tokens or sampling.max_tokens, sampling.max_tokens)
+        streams = shown or bool(sampling.stop)
+        return [
+            Request(
+                number=next(self.numbers),
+                prompt=prompt,
+                sampling=sampling,
+                seed=seed_of(base, index),
+                arrival=self._clock(),
+                priority=priority,
+                salt=salt,
+                limit=min(len(prompt) + sampling.max_tokens, self._max_context),
+                expected=len(prompt) + expected,
+                index=index,
+                grammar=self._grammars.compile(sampling),
+                stream=TextStream(self._encoder, sampling.stop) if streams else None,
+            )
+            for index in range(sampling.n)
+        ]
