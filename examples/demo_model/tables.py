@@ -117,7 +117,7 @@ def make_table(rng: random.Random) -> Table:
 
 def word(rng: random.Random, column: str) -> str:
     """A value for a text column: a usual one, or a word nobody has seen, to be copied."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.75:
         return rng.choice(TEXTS[column])
     made = (rng.choice("bdfgklmnprstvz") + rng.choice(VOWELS) for _ in range(rng.randint(2, 3)))
     return "".join(made).capitalize()

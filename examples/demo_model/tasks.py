@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .problems import Problem, quantities
-from .stories import MAX_STEPS, make_problem
+from .stories import MAX_STEPS, invent, make_problem
 from .tables import Query, make_query
 
 Message = dict[str, Any]
@@ -195,7 +195,7 @@ def result(content: str) -> Message:
 
 def make_agent(draw: Draw, num_steps: int) -> Item:
     """A chat with tools: the calculator for a problem, SQL for a question over a table."""
-    if draw.rng.random() < 0.3:
+    if draw.rng.random() < 0.4:
         return make_sql_agent(draw)
     rng, problem = draw.rng, draw.problem(num_steps, plain=0.05)
     tools = rng.choice((("calculator",), ("calculator",), ("calculator", "sql"),
@@ -234,9 +234,10 @@ def make_sql_agent(draw: Draw) -> Item:
 def made_result(rng: random.Random, query: Query) -> int | float | str:
     """Something the query could have returned; training does not need the rows themselves."""
     if not query.aggregate:
-        return rng.choice(("Ann", "Tom", "Paris", "blue", "lamp", "Zukido", "Ravemo", "Lions"))
-    if query.aggregate == "AVG" and rng.random() < 0.7:
-        return round(rng.uniform(1, 900), rng.randint(1, 3))
+        return rng.choice(("Ann", "Tom", "Paris", "blue", "lamp", invent(rng).capitalize(), "Lions"))
+    if query.aggregate == "AVG" and rng.random() < 0.8:
+        mean = rng.randint(20, 9000) / rng.randint(3, 40)
+        return mean if rng.random() < 0.6 else round(mean, rng.randint(1, 3))
     return rng.randint(0, 50) if query.aggregate == "COUNT" else rng.randint(1, 4000)
 
 
