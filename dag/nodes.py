@@ -243,6 +243,15 @@ class Agent(LLMCall):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAndRun(Agent):
+    """A model plans tasks, which then run; `tools` are all that they may come to use."""
+
+    offered: Mapping[str, Any]
+    """Operators that tasks may call, by name; opaque here."""
+    max_tasks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Map(Node):
     """A body run for every item of a list whose width is known only at run time."""
 

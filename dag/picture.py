@@ -24,6 +24,7 @@ from .nodes import (
     Loop,
     Map,
     Node,
+    PlanAndRun,
     Project,
     Rec,
     Ref,
@@ -38,7 +39,7 @@ from .types import type_name
 OUTPUT = "output"
 _KINDS: dict[type[Node], str] = {
     Input: "input", Const: "const", LLMCall: "llm", Agent: "agent", ToolCall: "tool",
-    Map: "map", Branch: "branch", Loop: "loop",
+    PlanAndRun: "agent", Map: "map", Branch: "branch", Loop: "loop",
 }  # fmt: skip
 _ROLES = {"over": "each", "condition": "if", "then": "yes", "otherwise": "no", "state": "start"}
 

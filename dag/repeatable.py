@@ -24,6 +24,7 @@ from .nodes import (
     Loop,
     Map,
     Node,
+    PlanAndRun,
     Project,
     Rec,
     Ref,
@@ -44,6 +45,8 @@ def deterministic(sampling: Sampling) -> bool:
 def work_key(node: Node) -> Hashable | None:
     """What a node does, apart from its arguments; None when equal arguments are not enough."""
     match node:
+        case PlanAndRun():
+            return None  # its calls are merged one by one, once they are known
         case Agent():
             own = _llm_key(node)
             tools = tuple(_tool_key(t) for t in node.tools)

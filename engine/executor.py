@@ -16,7 +16,7 @@ from typing import Any
 from ..dag.ahead import Ahead, step_of
 from ..dag.errors import PlaitError
 from ..dag.logical import Plan
-from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, ToolCall, Workflow
+from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, PlanAndRun, ToolCall, Workflow
 from ..dag.rules.split_prefill import split_prefill
 from ..dag.workflow import as_workflow
 from .admission import Admission, Entry
@@ -26,6 +26,7 @@ from .expansion import run_loop, run_map
 from .heads import Heads
 from .live import run_live
 from .llm_calls import run_llm_call
+from .planner_tasks import run_planned
 from .planning import RowIn as RowIn
 from .planning import first_models, plan_for, sharings, unplanned
 from .program import Program
@@ -287,6 +288,8 @@ class Executor:
     async def _do(self, program: Program, node: Node) -> Any:
         """The value of a node, worked out."""
         match node:
+            case PlanAndRun():
+                return await run_planned(self, program, node)
             case Agent():
                 return await run_agent(self, program, node)
             case LLMCall():

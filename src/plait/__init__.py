@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .dag.live import gather
     from .dag.llm import agent, llm, prompt
     from .dag.messages import Message, assistant, system, user
+    from .dag.plan_and_run import plan_and_run
     from .dag.sampling import Sampling
     from .dag.workflow import workflow
     from .engine.engine import Engine
@@ -64,6 +65,7 @@ _HOMES = {
     "loop": "dag.control",
     "map": "dag.control",
     "Message": "dag.messages",
+    "plan_and_run": "dag.plan_and_run",
     "prompt": "dag.llm",
     "Row": "engine.run",
     "Run": "engine.run",
@@ -111,6 +113,7 @@ __all__ = [
     "llm",
     "loop",
     "map",
+    "plan_and_run",
     "prompt",
     "sqlite_tool",
     "system",

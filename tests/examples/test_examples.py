@@ -68,3 +68,9 @@ def test_yaml_gives_what_python_gives() -> None:
 def test_live(capsys: pytest.CaptureFixture[str]) -> None:
     out = run("live.py", capsys)
     assert "'votes':" in out and "'solve':" in out
+
+
+def test_plan_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run("plan_and_run.py", capsys).splitlines()
+    assert lines[0] == "32275 thousand people live in Lima and Cairo."
+    assert "calls 'fly'" in lines[1] and "answer/population: 1 calls" in lines
