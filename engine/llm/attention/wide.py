@@ -1,7 +1,8 @@
 """Attention of many rows over many slots, as matrix products by packed weights.
 
 Keys play the weight of one product and values of the other. Rows go in blocks, so that scores
-stay in the cache and a causal chunk computes little of what it may not see.
+stay in the cache and a causal chunk computes little of what it may not see. Scores are fp32
+whatever the types; weights meet the values in the values' own type, as in a flash kernel.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import torch
 
 from .. import dense
 
-BLOCK = 128
+BLOCK = 256
+CAUSAL_BLOCK = 128
+"""Rows of a block; of a causal one, where a larger block computes more for nothing."""
 
 
 def can_attend_wide(dtype: torch.dtype) -> bool:
@@ -28,18 +31,18 @@ def attend_wide(
 ) -> None:
     """query (R, Hq, D) over keys and values (T, Hkv, D), into out (R, Hq, D) and lse (R, Hq).
 
-    Computes in fp32 whatever the types: a product that gives 16-bit scores would round them.
     With `past`, row i sees the first past + i + 1 slots. Without `lse` none is computed.
     """
     rows, heads, _ = query.shape
     group = heads // keys.shape[1]
+    size = BLOCK if past is None else CAUSAL_BLOCK
     for head in range(keys.shape[1]):
         mine = slice(head * group, (head + 1) * group)
         asked = (query[:, mine].float() * scale).flatten(0, 1)
         key = keys[:, head].float().contiguous()
-        value = values[:, head].float().t().contiguous()
-        for first in range(0, rows, BLOCK):
-            last = min(first + BLOCK, rows)
+        value = values[:, head].t().contiguous()
+        for first in range(0, rows, size):
+            last = min(first + size, rows)
             end = len(key) if past is None else past + last
             scores = dense.product(asked[first * group : last * group], key[:end])
             if past is not None:
@@ -50,7 +53,7 @@ def attend_wide(
                 # The largest weight is e^(largest score - lse).
                 found = top - weights.amax(-1).log_()
                 lse[first:last, mine] = found.view(last - first, group)
-            mixed = dense.product(weights, value[:, :end].contiguous())
+            mixed = dense.product(weights.to(value.dtype), value[:, :end].contiguous())
             out[first:last, mine] = mixed.view(last - first, group, -1)
 
 
