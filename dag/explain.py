@@ -55,7 +55,7 @@ def _told(step: Step, node: NodeCost | None = None) -> Iterator[str]:
     if step.effect is not None:
         yield f"{step.effect} tool"
     if step.limit is not None:
-        unit = {"Agent": "turn", "Map": "item"}.get(step.operator, "round")
+        unit = {"Agent": "turn", "Map": "item", "PlanAndRun": "task"}.get(step.operator, "round")
         yield f"at most {_count(step.limit, unit)}"
     if step.model is not None or step.effect is not None:
         yield _calls(step)
@@ -70,6 +70,10 @@ def _told(step: Step, node: NodeCost | None = None) -> Iterator[str]:
         yield f"prefill {step.prefill_asked:,} -> {step.prefill_computed:,}"
     if step.static_prefix:
         yield f"{_count(step.static_prefix, 'character')} shared in front"
+    if step.early is not None:
+        yield f"begun before {step.early} is there"
+    if step.ahead:
+        yield "called before its turn"
 
 
 def _calls(step: Step) -> str:

@@ -23,6 +23,7 @@ from .nodes import (
     Loop,
     Map,
     Node,
+    PlanAndRun,
     Project,
     Rec,
     Ref,
@@ -163,6 +164,8 @@ class _Walker:
                 if node.early is not None:
                     known["early"] = str(next(islice(node.prompt.slots(), node.early, None)))
         match node:
+            case PlanAndRun(max_tasks=tasks):
+                known["limit"] = tasks
             case Agent(max_turns=turns):
                 known["limit"] = turns
             case ToolCall(tool=tool):
