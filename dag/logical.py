@@ -53,6 +53,8 @@ class Plan:
     """Only while rules run: it knows values of rows, and a plan shall not keep them."""
     measure: Callable[[str], float] | None = field(default=None, repr=False, compare=False)
     """Tokens of a text; None counts characters."""
+    memory: float | None = None
+    """Tokens that KV memory holds; None when that is not known."""
     rules: tuple[str, ...] = ()
     """Rules that were applied."""
 

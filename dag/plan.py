@@ -17,23 +17,26 @@ __all__ = ["Part", "Plan", "Row", "Step", "make_plan", "plan_together"]
 def make_plan(
     workflow: Workflow, rows: Collection[Row | None] = (), *,
     disable: Collection[str] = (), observe: Observer = unobserved,
-    measure: Callable[[str], float] | None = None,
+    measure: Callable[[str], float] | None = None, memory: float | None = None,
 ) -> Plan:  # fmt: skip
     """The plan of a workflow for these rows. Of `rows` only their number and an iterator are asked.
 
     `disable` names rules to leave out; raises ConfigError for a name that no rule has. `measure`
-    counts the tokens of a text; without it they are guessed from its characters.
+    counts the tokens of a text; without it they are guessed from its characters. `memory` is how
+    many tokens KV memory holds, if that is known: it decides how far apart rows may share.
     """
-    return plan_together([(workflow, rows)], disable=disable, observe=observe, measure=measure)
+    return plan_together(
+        [(workflow, rows)], disable=disable, observe=observe, measure=measure, memory=memory
+    )
 
 
 def plan_together(
     batches: Iterable[tuple[Workflow, Collection[Row | None]]], *,
     disable: Collection[str] = (), observe: Observer = unobserved,
-    measure: Callable[[str], float] | None = None,
+    measure: Callable[[str], float] | None = None, memory: float | None = None,
 ) -> Plan:  # fmt: skip
     """One plan for several workflows, each with its rows, that will run at the same time."""
     parts = tuple(Part(workflow, len(rows), rows) for workflow, rows in batches)
-    start = Plan(parts, numbering=Numbering(), measure=measure)
+    start = Plan(parts, numbering=Numbering(), measure=measure, memory=memory)
     plan = optimize(start, disable=disable, observe=observe)
     return replace(plan, numbering=None, parts=tuple(replace(p, source=()) for p in plan.parts))

@@ -15,6 +15,7 @@ from ..dag.phases import moves, together
 from ..dag.plan import plan_together
 from ..dag.rules import RULES
 from ..dag.turns import SEARCHED
+from .backends.backend import Backend
 from .liveness import Liveness
 from .run import Item
 from .sharing import Sharing, reads_may_merge
@@ -26,11 +27,19 @@ SINGLE_FLIGHT, LIVENESS = "single_flight", "liveness"
 
 
 def plan_for(
-    batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = ()
-) -> Plan:
+    batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
+    memory: float | None = None,
+) -> Plan:  # fmt: skip
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
-    return plan_together(given, disable=rules_off(True, disable))
+    return plan_together(given, disable=rules_off(True, disable), memory=memory)
+
+
+def kv_tokens(backend: Backend) -> float | None:
+    """Tokens that the KV memory of its loaded models holds, of several the least."""
+    loaded: Mapping[str, Mapping[str, Any]] = backend.describe().get("loaded", {})
+    known = (model["kv_tokens"] for model in loaded.values() if "kv_tokens" in model)
+    return min(known, default=None)
 
 
 def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:

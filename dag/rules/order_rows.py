@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise, permutations
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 from ..numbering import Column
+from ..ordering import Footprints, new_tokens, search
 from ..prefixes import Group
-from ..route import improve, length
+from ..route import improve
 
 if TYPE_CHECKING:
     from ..logical import Part, Plan
@@ -21,7 +22,9 @@ SMALL = 48
 """Rows of a batch whose order is improved row by row."""
 STARTS = 4
 """Orders that are improved, of which the best is taken."""
-TRIED = 200_000
+SEARCHED = 3_000
+"""Rows times orders that a small batch is gone through in search of a better order."""
+TRIED = 100_000
 """Rows times orders that are compared; larger batches take the likeliest order unseen."""
 
 
@@ -30,13 +33,16 @@ def order_rows(plan: Plan) -> Plan:
 
     A nested traversal of the prefix tree: rows are sorted by the prefixes of one node, from its
     first slot to its last, then by those of the next node. Which node comes first is tried out:
-    the order that has to compute fewest tokens anew from row to row is taken, and in a small batch
-    improved by moving and turning runs of rows. Groups come in the order of their first row, so a
-    batch that shares nothing keeps its order.
+    the order that has to compute fewest tokens anew from row to row is taken. In a small batch the
+    order is then improved by moving and turning runs of rows, as long as that computes fewer tokens
+    with the KV memory there is. Groups come in the order of their first row, so a batch that shares
+    nothing keeps its order.
     """
     if plan.prefixes is None:
         return plan
-    orders = (_order(part, _groups(plan, number)) for number, part in enumerate(plan.parts))
+    orders = (
+        _order(part, _groups(plan, number), plan.memory) for number, part in enumerate(plan.parts)
+    )
     pairs = zip(plan.parts, orders, strict=True)
     return replace(plan, parts=tuple(replace(part, order=order) for part, order in pairs))
 
@@ -49,18 +55,33 @@ def _groups(plan: Plan, part: int) -> list[Group]:
     return [g for g in own if all(len(c) == rows for c in g.columns)][:KEYS]
 
 
-def _order(part: Part, groups: Sequence[Group]) -> Column | None:
+def _order(part: Part, groups: Sequence[Group], memory: float | None) -> Column | None:
     as_given = range(part.rows)
+    if not groups or part.rows < 3:
+        return None
     ranked = {id(group): _ranks(part.rows, group) for group in groups}
     tried = permutations(groups) if part.rows * 24 <= TRIED else [tuple(groups)]
-    orders = [_sorted(as_given, [r for g in order for r in ranked[id(g)]]) for order in tried]
+    keys = dict.fromkeys(tuple(id(r) for g in order for r in ranked[id(g)]) for order in tried)
+    columns = {id(r): r for found in ranked.values() for r in found}
+    orders = [_sorted(as_given, [columns[key] for key in chosen]) for chosen in keys]
     starts = sorted((as_given, *orders), key=lambda order: new_tokens(groups, order))
     found: Sequence[int] = starts[0]
-    if groups and part.rows <= SMALL:
-        apart = [[new_tokens(groups, (a, b)) for b in as_given] for a in as_given]
-        better = (improve(start, apart) for start in starts[:STARTS])
-        found = min((found, *better), key=lambda order: length(order, apart))
+    if part.rows <= SMALL:
+        found = _searched(part, groups, starts[:STARTS], memory)
     return None if list(found) == list(as_given) else array("i", found)
+
+
+def _searched(
+    part: Part, groups: Sequence[Group], starts: Sequence[Sequence[int]], memory: float | None
+) -> Sequence[int]:
+    """The best order found from these; the first of them when none is better."""
+    footprints = Footprints(groups, part.rows, memory, part.classes)
+    if footprints.memory >= sum(footprints.tokens.values()):
+        return starts[0]  # nothing has to go: every order computes the same
+    apart = footprints.apart()
+    routes = [improve(start, apart) for start in starts]
+    tries = min(SEARCHED // part.rows, part.rows**3)
+    return search([*starts, *routes], footprints.computed, tries)
 
 
 def _ranks(rows: int, group: Group) -> list[list[int]]:
@@ -77,12 +98,3 @@ def _ranks(rows: int, group: Group) -> list[list[int]]:
 
 def _sorted(rows: Iterable[int], keys: Sequence[Sequence[int]]) -> list[int]:
     return sorted(rows, key=list(zip(*keys, strict=True)).__getitem__) if keys else list(rows)
-
-
-def new_tokens(groups: Sequence[Group], order: Sequence[int]) -> float:
-    """Prompt tokens behind what each row has in common with the row before it."""
-    return sum(
-        tokens * sum(column[one] != column[two] for one, two in pairwise(order))
-        for group in groups
-        for column, tokens in zip(group.columns, group.tokens, strict=True)
-    )

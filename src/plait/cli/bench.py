@@ -114,3 +114,20 @@ def workflows(
         print_json(found)
     else:
         print(table(found))
+
+
+@app.command()
+def gap(
+    instances: Annotated[int, typer.Option(help="Random batches of a few rows.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """How far the planner's order of rows is from the best one, found by trying all."""
+    from dataclasses import asdict
+
+    from ..benchmarks.order_gap import measured
+
+    found = measured(instances)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print(found)
