@@ -26,7 +26,7 @@ from .attention.plan import lay_out
 from .costs import Costs
 from .forward import Runner
 from .model import LoadedModel
-from .peaks import device_name, matmul_peak, memory_peak, product_size, time_of
+from .peaks import contended, device_name, matmul_peak, memory_peak, product_size, time_of
 from .pool import Pool
 from .request import Chunk, Request
 from .work import Work
@@ -59,13 +59,15 @@ def conditions(loaded: LoadedModel) -> cost_file.Conditions:
 
 
 def find(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, ask: bool) -> Costs:
-    """Costs on disk, else measured if that is asked for, else the defaults.
+    """Costs on disk, else measured if that is asked for, else the defaults. What was measured on a
+    busy machine is measured again when it is calm.
 
     To be called on the thread that computes: torch's number of threads, by which costs are kept,
     is a thread's own.
     """
-    found = cost_file.read(conditions(loaded))
-    if found is None and ask:
+    known = cost_file.read(conditions(loaded))
+    found = known.costs if known is not None else None
+    if ask and (known is None or (known.busy and not contended())):
         try:
             found = measure_and_keep(loaded, runner, free, work)
         except Exception as error:  # a model that runs is worth more than its costs
@@ -76,8 +78,9 @@ def find(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, a
 
 
 def measure_and_keep(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work) -> Costs:
+    busy = contended()
     costs = measure(loaded, runner, free, work)
-    cost_file.write(conditions(loaded), costs)
+    cost_file.write(cost_file.Known(conditions(loaded), costs, busy))
     return costs
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from .costs import Costs
 
 log = logging.getLogger("plait")
-_unwritten: dict[Path, Costs] = {}
+_unwritten: dict[Path, Known] = {}
 """Costs that could not be written, so that this process at least measures them once only."""
 
 
@@ -44,6 +44,16 @@ class Conditions:
         return folder() / f"{name}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Costs that were measured."""
+
+    conditions: Conditions
+    costs: Costs
+    busy: bool = False
+    """Other work took processors meanwhile: better measured again when the machine is calm."""
+
+
 def folder() -> Path:
     """`calibration` in $PLAIT_CACHE_DIR, else in plait's part of the user's cache directory."""
     own = os.environ.get("PLAIT_CACHE_DIR")
@@ -64,16 +74,15 @@ def content_of(model: str) -> str:
     return marks.hexdigest()
 
 
-def read(conditions: Conditions) -> Costs | None:
+def read(conditions: Conditions) -> Known | None:
     """Costs measured before under these conditions; None when there are none, or none that hold."""
-    found = _parse(conditions.file)
-    return found[1] if found is not None else _unwritten.get(conditions.file)
+    return _parse(conditions.file) or _unwritten.get(conditions.file)
 
 
-def write(conditions: Conditions, costs: Costs) -> None:
-    """Keep costs: whole or not at all, and without them where nothing can be written."""
-    file = conditions.file
-    text = json.dumps({"conditions": asdict(conditions), "costs": asdict(costs)}, indent=1)
+def write(known: Known) -> None:
+    """Keep costs: the whole file or none of it; in memory where nothing can be written."""
+    file = known.conditions.file
+    text = json.dumps(asdict(known), indent=1)
     part = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,10 +90,10 @@ def write(conditions: Conditions, costs: Costs) -> None:
         part.replace(file)
     except OSError as error:
         log.debug("calibration is not kept on disk: %s", error)
-        _unwritten[file] = costs
+        _unwritten[file] = known
 
 
-def everything() -> Iterator[tuple[Conditions, Costs]]:
+def everything() -> Iterator[Known]:
     """All costs on disk that can be read."""
     for file in sorted(folder().glob("*.json")):
         found = _parse(file)
@@ -92,14 +101,14 @@ def everything() -> Iterator[tuple[Conditions, Costs]]:
             yield found
 
 
-def _parse(file: Path) -> tuple[Conditions, Costs] | None:
+def _parse(file: Path) -> Known | None:
     try:
         data = json.loads(file.read_text())
         costs = Costs(**data["costs"])
-        conditions = Conditions(**data["conditions"])
+        known = Known(Conditions(**data["conditions"]), costs, data["busy"] is True)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return (conditions, costs) if _sound(asdict(costs)) else None
+    return known if _sound(asdict(costs)) else None
 
 
 def _sound(costs: Mapping[str, Any]) -> bool:

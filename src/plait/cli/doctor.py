@@ -156,11 +156,13 @@ def _calibrations() -> dict[str, Look]:
     found: dict[str, Look] = {
         "calibration": (bool(known) or None, f"{count}: {cost_file.folder()}")
     }
-    for at, costs in known:
+    for one in known:
+        at, costs = one.conditions, one.costs
         found[f"costs of {Path(at.model).name} {at.dtype}"] = (
             True,
             f"prefill of 512 tokens {costs.prefill_seconds(512) * 1e3:.0f} ms, decode step "
-            f"{costs.decode_seconds(1, 512) * 1e3:.1f} ms, on {at.device}",
+            f"{costs.decode_seconds(1, 512) * 1e3:.1f} ms, on {at.device}"
+            + (", measured while other work ran" if one.busy else ""),
         )
     return found
 

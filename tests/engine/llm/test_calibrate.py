@@ -29,7 +29,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the models that were measured; with made-up costs, so that it takes no time."""
+    """Names of the models that were measured; with made-up costs, so that it takes no time, and
+    as if on a calm machine."""
     names: list[str] = []
 
     def quick(loaded: LoadedModel, *_: object) -> Costs:
@@ -37,10 +38,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Costs(step=0.25, kv_bytes=256, matmul_peak=1e9, load=loaded.seconds)
 
     monkeypatch.setattr(calibrate, "measure", quick)
+    monkeypatch.setattr(calibrate, "contended", lambda: False)
     return names
 
 
-async def test_a_model_is_measured_when_it_is_first_loaded(engine: Build, cache: Path) -> None:
+async def test_a_model_is_measured_when_it_is_first_loaded(
+    engine: Build, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "contended", lambda: False)
     llm = engine()
     costs = llm.costs
     assert costs.matmul_peak > 1e8 and costs.memory_peak > 1e8
@@ -50,7 +55,7 @@ async def test_a_model_is_measured_when_it_is_first_loaded(engine: Build, cache:
     assert counters.free_pages == counters.total_pages, "the pages measured with are free again"
     again = engine()
     assert replace(again.costs, load=0.0) == replace(costs, load=0.0)
-    assert [c for _, c in cost_file.everything()] == [costs]
+    assert [known.costs for known in cost_file.everything()] == [costs]
     sampling = Sampling(max_tokens=6, ignore_eos=True)
     tokens = [(await m.generate([3, 4, 5], sampling))[0].token_ids for m in (llm, again)]
     assert tokens[0] == tokens[1]
@@ -65,6 +70,20 @@ def test_where_it_is_not_measured(
     assert llm.costs.matmul_peak == 0 and not measured and not cache.exists()
     assert llm.calibrate().step == 0.25 and llm.costs.step == 0.25
     assert engine().costs.step == 0.25, "what is on disk is read all the same"
+
+
+def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_calm_one(
+    engine: Build, cache: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "contended", lambda: True)
+    for _ in range(2):
+        assert engine().costs.step == 0.25
+    assert len(measured) == 1, "busy still"
+    monkeypatch.setattr(calibrate, "contended", lambda: False)
+    for _ in range(2):
+        engine()
+    assert len(measured) == 2
+    assert engine(calibrate=False).costs.step == 0.25
 
 
 @pytest.mark.parametrize(
