@@ -1,8 +1,8 @@
 """How far the planner's order of rows is from the best one: `plait bench gap`.
 
-Small random batches, planned as any other batch is, with KV memory for little more than one row. The
-best order is found by trying all of them. What is compared is what the planner counts: the tokens
-that are computed when rows run one after the other and memory keeps what is needed soonest.
+Small random batches, planned as any other batch is, with KV memory for little more than one row.
+The best order is found by trying all of them. What is compared is what the planner counts: tokens
+computed when rows run one after the other and memory keeps what is needed soonest.
 """
 
 from __future__ import annotations

@@ -24,11 +24,12 @@ from .agent import run_agent
 from .backends.backend import Backend, TakesTurns
 from .expansion import run_loop, run_map
 from .heads import Heads
+from .hoisting import Hoisting
 from .live import run_live
 from .llm_calls import run_llm_call
 from .planner_tasks import run_planned
 from .planning import RowIn as RowIn
-from .planning import first_models, plan_for, sharings, unplanned
+from .planning import first_models, kv_tokens, plan_for, sharings, unplanned
 from .program import Program
 from .run import Item, Row, RowState, Stats, row_id
 from .sharing import Sharing
@@ -74,6 +75,8 @@ class Executor:
         """What the plan knows of the work ahead, where several models may have to take turns."""
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
         self.heads = Heads(backend, self.stats, wanted)
+        self.hoisting: Hoisting | None = None
+        """Tool calls ahead of their rows, where the plan has some."""
         self._order: Sequence[int] | None = None
         self._together = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
@@ -95,12 +98,16 @@ class Executor:
         await self._make_plan(rows)
         source = iter(()) if self._stopped else self._in_order(rows)
         admission = self._admission = Admission(source, self.options.window, self._begin)
+        if any(isinstance(n, ToolCall) and n.ahead for n in self.wiring.nodes):
+            self.hoisting = Hoisting(self, self._in_order(rows))
         try:
             async for row in admission.rows():
                 self.stats.row(row)
                 yield row
         finally:
             await admission.close()
+            if self.hoisting is not None:
+                await self.hoisting.close()
             if self.sharing is not None and not self._together:
                 await self.sharing.flights.close()
             self.stats.ended = time.perf_counter()
@@ -121,11 +128,11 @@ class Executor:
         disable = self.options.disable
         self.sharing = unplanned(self.workflow, disable)
         if isinstance(rows, list):
-            batch = [(self.workflow, rows)]
+            batch, memory = [(self.workflow, rows)], kv_tokens(self.backend)
             if len(rows) > PLANNED_INLINE:
-                plan = await asyncio.to_thread(plan_for, batch, disable)
+                plan = await asyncio.to_thread(plan_for, batch, disable, memory)
             else:
-                plan = plan_for(batch, disable)
+                plan = plan_for(batch, disable, memory)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 
@@ -137,20 +144,33 @@ class Executor:
 
     def _begin(self, entry: Entry) -> Row | Coroutine[Any, Any, Row]:
         """The work of a row; its result when it cannot be run."""
-        place, rank, row = entry
-        planned = place if self.plan is not None else -1
-        if isinstance(row, Item):
-            state, row = RowState(row.id, row.index, planned, rank), row.content
-        else:
-            id = place if isinstance(row, PlaitError) else row_id(row, place)
-            state = RowState(id, place, planned, rank)
+        state = self._state_of(entry)
         try:
-            if isinstance(row, PlaitError):
-                raise row
-            return self._run_row(read_inputs(self.workflow.inputs, row), state)
+            inputs = self._inputs_of(entry)
         except PlaitError as error:
             self._row_ended(state)
             return state.finish(error=error)
+        if self.hoisting is not None:
+            self.hoisting.row_begins(state, inputs)
+        return self._run_row(inputs, state)
+
+    def row_of(self, entry: Entry) -> tuple[RowState, dict[str, Any]]:
+        """A row that may begin later, and its inputs; raises what is wrong with it."""
+        return self._state_of(entry), self._inputs_of(entry)
+
+    def _state_of(self, entry: Entry) -> RowState:
+        place, rank, row = entry
+        planned = place if self.plan is not None else -1
+        if isinstance(row, Item):
+            return RowState(row.id, row.index, planned, rank)
+        id = place if isinstance(row, PlaitError) else row_id(row, place)
+        return RowState(id, place, planned, rank)
+
+    def _inputs_of(self, entry: Entry) -> dict[str, Any]:
+        row = entry.row.content if isinstance(entry.row, Item) else entry.row
+        if isinstance(row, PlaitError):
+            raise row
+        return read_inputs(self.workflow.inputs, row)
 
     async def _run_row(self, inputs: dict[str, Any], state: RowState) -> Row:
         self.stats.rows_running += 1
@@ -165,6 +185,8 @@ class Executor:
     def _row_ended(self, state: RowState) -> None:
         if self.sharing is not None:
             self.sharing.row_ended(state)
+        if self.hoisting is not None:
+            self.hoisting.row_ended(state)
 
     async def call(self, inputs: Mapping[str, Any]) -> Any:
         """Run once with these inputs and return the output, or raise what went wrong."""

@@ -10,7 +10,7 @@ from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from .backends.backend import Backend
 from .executor import Executor, Options
-from .planning import RowIn, as_written, first_models, plan_for, sharings
+from .planning import RowIn, as_written, first_models, kv_tokens, plan_for, sharings
 from .run import Run
 
 
@@ -28,7 +28,7 @@ async def run_together(
     """Several workflows at once; what they have in common is done once."""
     await backend.open(first_models(*(workflow for workflow, _ in batches)))
     start = time.perf_counter()
-    plan = plan_for(batches, options.disable)
+    plan = plan_for(batches, options.disable, kv_tokens(backend))
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)
     for part, (executor, sharing) in enumerate(zip(executors, shared, strict=True)):

@@ -166,7 +166,10 @@ class LocalBackend:
         return {
             "backend": "local",
             "models": {alias: str(name) for alias, name in self._names.items()},
-            "loaded": {a: {"device": e.device, "dtype": e.dtype} for a, e in engines.items()},
+            "loaded": {
+                alias: {"device": e.device, "dtype": e.dtype, "kv_tokens": e.kv_tokens}
+                for alias, e in engines.items()
+            },
             "loads": {alias: asdict(cost) for alias, cost in moves.items()},
         }
 

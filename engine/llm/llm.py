@@ -81,7 +81,8 @@ class LLM:
             self._calls.show,
         )
         self._warming = Warming(self._loop.scheduler, self._loop.tally)
-        self._intake = Intake(loaded, self._encoder, pool.pages * page_size, clock)
+        self.kv_tokens = pool.pages * page_size  # that KV memory holds
+        self._intake = Intake(loaded, self._encoder, self.kv_tokens, clock)
         self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
