@@ -32,7 +32,7 @@ from .request import Chunk, Request
 from .work import Work
 
 log = logging.getLogger("plait")
-SECONDS = 2.0
+SECONDS = 1.5
 """About how long timing the steps of a model may take."""
 COPY_BYTES = 8 << 20
 """How much KV is copied to learn the speed of the host tier."""
@@ -166,6 +166,7 @@ class _Steps:
         self._work = work
         self._peaks = peaks
         self._end = time.perf_counter() + budget
+        self._each = budget / 10
 
     def take(self, points: Sequence[Point]) -> list[float]:
         """Seconds of each step, the small ones first: timed where that is possible."""
@@ -176,7 +177,7 @@ class _Steps:
             guess = ratio * least
             left = self._end - time.perf_counter()
             if 2 * guess < left and self._pages(point) <= self._free.free:
-                guess = self._seconds(point, left)
+                guess = self._seconds(point, min(left, self._each))
                 ratio = guess / least
             times.append(guess)
         return times
