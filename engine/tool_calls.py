@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..dag.nodes import ToolCall, resolve
 from ..tools.runner import run_tool
 from .program import Program
-from .run import unnumbered
+from .run import RowState, unnumbered
 from .single_flight import fresh
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 async def run_tool_call(executor: Executor, program: Program, node: ToolCall) -> Any:
     """The value of a tool node."""
+    hoisting = executor.hoisting
+    begun = hoisting.take(program.row, node) if hoisting and node.ahead else None
+    if begun is not None:
+        with executor.at_work(program.row, program.path + node.id):
+            return await begun
     arguments = {name: resolve(arg, program.values) for name, arg in node.bound}
     return await call_tool(executor, program, node.id, node.tool.run, arguments)
 
@@ -26,11 +31,18 @@ async def call_tool(
     executor: Executor, program: Program, id: str, tool: Any, arguments: Mapping[str, Any]
 ) -> Any:
     """The result of one call, counted under `id`."""
-    row, path = program.row, program.path + id
+    path = program.path + id
+    with executor.at_work(program.row, path):
+        return await counted(executor, program.row, path, tool, arguments)
+
+
+async def counted(
+    executor: Executor, row: RowState, path: str, tool: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """The same, whether or not the row waits for it."""
     start, ok, own = time.perf_counter(), False, True
     try:
-        with executor.at_work(row, path):
-            value, own = await _merged(executor, tool, arguments, path)
+        value, own = await _merged(executor, tool, arguments, path)
         ok = True
         if own:
             executor.stats.result(unnumbered(path), value)

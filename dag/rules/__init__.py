@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .fold_constants import fold_constants
+from .hoist_tools import hoist_tools
 from .merge_calls import merge_calls
 from .order_rows import order_rows
 from .prune_unused import prune_unused
@@ -29,8 +30,9 @@ RULES: tuple[Rule, ...] = (
     fold_constants,
     # Before anything is counted: what is never used is no work.
     prune_unused,
-    # Marks nodes, so before the rules that keep nodes in what they find.
+    # These mark nodes, so they go before the rules that keep nodes in what they find.
     split_prefill,
+    hoist_tools,
     # Needs the final nodes. Fewer calls also means fewer prompts to compare.
     merge_calls,
     # Looks at the prompts that are left, and at the numbers of their values.
