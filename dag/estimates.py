@@ -8,6 +8,7 @@ limit     nothing has been seen: an answer takes max_tokens, a tool no time
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -24,6 +25,8 @@ DRIFT = 0.05
 """What a mean may differ by from one batch to the next, however many calls it was taken from."""
 LEAST_ANSWER = 0.1
 """Share of max_tokens that answers of unknown length take at least."""
+FEW = 3
+"""Values below which nothing is said of how they repeat."""
 VALUE_CHARACTERS = 256.0
 """Of a tool's result of which nothing is known."""
 
@@ -109,9 +112,18 @@ class Estimates:
         return estimate(found[0].sizes, found[1])
 
     def pool(self, node: Node) -> float:
-        """From how many different values its own are drawn; infinite when nothing is known."""
+        """From how many different values its own are drawn; infinite when nothing is known.
+
+        An LLM of which the sample has seen too little repeats itself like the others in it.
+        """
         found = self.seen(node)
-        return found[0].pool if found is not None else math.inf
+        if found is None:
+            return math.inf
+        seen, known = found
+        if known == "sample" and isinstance(node, LLMCall) and seen.sizes.count < FEW:
+            others = [o.pool for o in self.sample.values() if o.answers.count >= FEW]
+            return statistics.median_low(others) if others else seen.pool
+        return seen.pool
 
     def draw(self, node: LLMCall | ToolCall, share: float) -> float:
         """The length or the seconds of one call, at this place of all that were seen."""

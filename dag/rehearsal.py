@@ -18,10 +18,11 @@ from .estimates import Estimates
 from .imagined import Imagination, Imagined
 from .logical import Plan, positions
 from .names import counted_name
-from .nodes import LLMCall, Node, ToolCall
+from .nodes import LLMCall, Node, ToolCall, Workflow
 from .numbering import Row
 from .rehearsed_row import Act
 from .serving import Ask, Done, Serving, Used
+from .standing import Room, Standing
 from .template import Template
 
 LATENCY = 0.001
@@ -43,8 +44,10 @@ class Stage:
     """Seconds to load a model that is not there at the start."""
     together: bool = True
     """Whether all models of a worker fit into its memory; else one makes room for the next."""
-    window: int = 256
-    """Most rows under way at once."""
+    window: int = 2_048
+    """Most rows under way that are not parked; see `Room`."""
+    busy: int = 256
+    """Most rows under way that do not rest."""
     merging: bool = True
     """Whether equal work is done once."""
     disturbed: float = 1.0
@@ -105,15 +108,14 @@ class Rehearsal:
             (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
         )  # fmt: skip
         self._ranks = count()
+        self._room = Room(stage.window, stage.busy)
         for alias, serving in stage.models.items():
             number = stage.workers.get(alias, 0)
             self._workers.setdefault(number, _Worker(self)).add(alias, serving)
 
     def run(self) -> Rehearsed:
         """Rehearse. Raises PlanError when a prompt does not fit."""
-        for _ in range(self.stage.window):
-            if not self._admit():
-                break
+        self._admit()
         last = 0.0
         while self._events:
             self.now, _, action = heapq.heappop(self._events)
@@ -129,24 +131,32 @@ class Rehearsal:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def _admit(self) -> bool:
-        following = next(self._source, None)
-        if following is None:
-            return False
-        number, place = following
-        part, row = self.plan.parts[number], self.rows[number][place]
-        if row is None:
-            return self._admit()
+    def _admit(self) -> None:
+        """Let rows begin while there is room."""
+        while self._room.left():
+            following = next(self._source, None)
+            if following is None:
+                return
+            number, place = following
+            row = self.rows[number][place]
+            if row is not None:
+                self._begin(self.plan.parts[number].workflow, row)
+
+    def _begin(self, workflow: Workflow, row: Row) -> None:
         self.found.rows += 1
-        inputs = {
-            i.id: self.imagination.given(row.get(i.id, i.default)) for i in part.workflow.inputs
-        }
+        self._room.rows += 1
+        given = self.imagination.given
+        inputs = {i.id: given(row.get(i.id, i.default)) for i in workflow.inputs}
 
         def ended(_: Imagined) -> None:
+            self._room.rows -= 1
             self._admit()
 
-        Act(self, part.workflow, inputs, (), next(self._ranks), ended).start()
-        return True
+        Act(self, workflow, inputs, (), Standing(next(self._ranks), self._room), ended).start()
+
+    def _moves(self, row: Standing, calls: int = 0, tools: int = 0, others: int = 0) -> None:
+        row.moves(calls, tools, others)
+        self._admit()
 
     # -- work, as acts ask for it --------------------------------------------------------------
 
@@ -158,8 +168,9 @@ class Rehearsal:
               work: Callable[[Callable[[Imagined], None]], None],
               then: Callable[[Imagined], None]) -> None:  # fmt: skip
         """Do work once for all who ask for it under one key; None is never shared."""
-        counted = self.counted(act, node)
-        counted.calls += isinstance(node, LLMCall | ToolCall)
+        counts = isinstance(node, LLMCall | ToolCall)
+        if counts:
+            self.counted(act, node).calls += 1
         if key is None or not self.stage.merging:
             work(then)
             return
@@ -175,11 +186,18 @@ class Rehearsal:
 
             work(landed)
             return
-        counted.merged += isinstance(node, LLMCall | ToolCall)
-        if isinstance(flight, list):
-            flight.append(then)
-        else:
+        if counts:
+            self.counted(act, node).merged += 1
+        if not isinstance(flight, list):
             then(flight)
+            return
+
+        def arrived(value: Imagined) -> None:
+            act.row.moves(others=-1)
+            then(value)
+
+        flight.append(arrived)
+        self._moves(act.row, others=1)
 
     def counted(self, act: Act, node: Node) -> Tasks:
         return self.found.nodes.setdefault(counted_name(act.way, node.id), Tasks())
@@ -190,15 +208,20 @@ class Rehearsal:
         counted, began = self.counted(act, node), self.now
         length = max(1, min(round(value.tokens), node.sampling.max_tokens))
         answer = self.imagination.made_up(("slot", value.number, (), "", ""), length)
-        ask = Ask(prompt, answer, node.sampling.max_tokens, -float(act.rank))
+        ask = Ask(prompt, answer, node.sampling.max_tokens, -float(act.row.rank))
         counted.prompt += len(prompt)
         counted.generated += length
+
+        def over() -> None:
+            act.row.moves(calls=-1)
+            then(value)
 
         def done(end: Done) -> None:
             counted.computed += end.computed
             counted.seconds += self.now - began
-            self.at(LATENCY, lambda: then(value))
+            self.at(LATENCY, over)
 
+        act.row.moves(calls=1)
         worker = self._workers[self.stage.workers.get(node.model, 0)]
         worker.ask(node.model, next(self._numbers), ask, done)
 
@@ -207,7 +230,13 @@ class Rehearsal:
         """One tool call, whose result is this value."""
         seconds = max(0.0, self.estimates.draw(node, self.place(node.id)))
         self.counted(act, node).seconds += seconds
-        self.at(seconds, lambda: then(value))
+
+        def over() -> None:
+            act.row.moves(tools=-1)
+            then(value)
+
+        self.at(seconds, over)
+        self._moves(act.row, tools=1)
 
     def place(self, what: str) -> float:
         """A place among all values of a kind, in 0 to 1, evenly over the calls."""

@@ -31,6 +31,7 @@ from .repeatable import work_args, work_key
 
 if TYPE_CHECKING:
     from .rehearsal import Rehearsal
+    from .standing import Standing
 
 Then = Callable[[Imagined], None]
 WIDTH = 4
@@ -44,9 +45,9 @@ class Act:
 
     def __init__(
         self, world: Rehearsal, workflow: Workflow, inputs: Mapping[str, Imagined],
-        way: tuple[str, ...], rank: int, then: Then,
+        way: tuple[str, ...], row: Standing, then: Then,
     ) -> None:  # fmt: skip
-        self.world, self.workflow, self.way, self.rank = world, workflow, way, rank
+        self.world, self.workflow, self.way, self.row = world, workflow, way, row
         self._values: dict[str, Imagined] = dict(inputs)
         self._waiting: dict[str, list[Then]] = {}
         self._then = then
@@ -205,7 +206,7 @@ class Act:
             def arrived(value: Imagined, place: int = place) -> None:
                 ended(place, value)
 
-            Act(self.world, node.body, inner, way, self.rank, arrived).start()
+            Act(self.world, node.body, inner, way, self.row, arrived).start()
 
     def _items(self, of: Imagined, most: int) -> Sequence[Imagined]:
         imagination = self.world.imagination
@@ -235,10 +236,10 @@ class Act:
                 self._round(node, state, done + 1, then)
                 return
             asked = {_state_input(node.until): state}
-            Act(self.world, node.until, asked, (*way, "until"), self.rank,
+            Act(self.world, node.until, asked, (*way, "until"), self.row,
                 lambda held: tested(held, state)).start()  # fmt: skip
 
-        Act(self.world, node.body, {name: state}, way, self.rank, ended).start()
+        Act(self.world, node.body, {name: state}, way, self.row, ended).start()
 
     def _share(self, of: Arg) -> float:
         """The share of a value's tokens that one of its fields has."""

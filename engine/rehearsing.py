@@ -13,6 +13,7 @@ from ..dag.numbering import Row
 from ..dag.rehearsal import Rehearsed, Stage, rehearse
 from .admission import BUSY
 from .backends.local import LocalBackend
+from .executor import DEFAULT_WINDOW
 from .rehearsed import Rehearsing
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ SAMPLE = 20_000
 
 def rehearse_on(
     backend: LocalBackend, plan: Plan, rows: Sequence[Sequence[Row | None]], estimates: Estimates,
-    *, merging: bool = True, window: int = BUSY, disturbed: float = 1.0,
+    *, merging: bool = True, window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
 ) -> Rehearsed:  # fmt: skip
     """Rehearse a plan on the models of a backend, which are loaded now if they are not."""
     llms = {alias: backend.llm(alias) for alias in plan.models}
     rehearsing = {id(llm): model_of(llm) for llm in llms.values()}
     stage = Stage(
-        {alias: rehearsing[id(llm)] for alias, llm in llms.items()}, window=min(window, BUSY),
+        {alias: rehearsing[id(llm)] for alias, llm in llms.items()}, window=window, busy=BUSY,
         merging=merging, disturbed=disturbed,
     )  # fmt: skip
     first = next(iter(llms.values()), None)

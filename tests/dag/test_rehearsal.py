@@ -1,0 +1,232 @@
+"""The rehearsal: batches worked out by hand, and what must not depend on anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import plait
+from plait import llm, tool, workflow
+from plait.dag.cost import Profile, cost_of
+from plait.dag.estimates import Estimates, operator_key
+from plait.dag.names import named_nodes
+from plait.dag.observed import Observed
+from plait.dag.plan import make_plan
+from plait.dag.rehearsal import LATENCY, Rehearsed, Stage, rehearse
+from plait.dag.serving import Ask, Done, Stepped, Used
+from plait.dag.workflow import as_workflow
+
+
+@dataclass
+class Simple:
+    """A model without memory: a step of 10 ms gives every call one token."""
+
+    step_seconds: float = 0.01
+    used: Used = field(default_factory=Used)
+    calls: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.calls)
+
+    def add(self, number: int, ask: Ask, now: float) -> None:
+        self.calls[number] = [len(ask.answer), len(ask.prompt)]
+        self.used.prefill_tokens += len(ask.prompt)
+
+    def step(self, now: float) -> Stepped:
+        self.used.steps += 1
+        self.used.decode_tokens += len(self.calls)
+        for call in self.calls.values():
+            call[0] -= 1
+        done = [Done(n, prompt) for n, (left, prompt) in self.calls.items() if not left]
+        for end in done:
+            del self.calls[end.number]
+        return Stepped(self.step_seconds, tuple(done))
+
+
+@llm(max_tokens=10)
+def ask(text: str) -> str:
+    return f"{text}"
+
+
+@llm(max_tokens=10)
+def again(text: str) -> str:
+    return f"again {text}"
+
+
+@llm(max_tokens=5, model="big")
+def big(text: str) -> str:
+    return f"big {text}"
+
+
+@tool(effect="pure")
+def look(text: str) -> str:
+    return text
+
+
+@tool(effect="pure")
+def good(text: str) -> bool:
+    return True
+
+
+@workflow
+def chain(text: str) -> str:
+    return again(look(ask(text)))
+
+
+def went(target: Any, rows: Sequence[dict[str, Any]], known: Estimates | None = None,
+         **stage: Any) -> Rehearsed:  # fmt: skip
+    workflow = as_workflow(target)
+    models = stage.pop("models", None) or {alias: Simple() for alias in workflow.models()}
+    plan = make_plan(workflow, rows)
+    return rehearse(plan, [rows], known or Estimates(), Stage(models, **stage))
+
+
+def knowing(target: Any, **seen: Observed) -> Estimates:
+    nodes = dict(named_nodes(as_workflow(target)))
+    return Estimates({operator_key(nodes[name]): found for name, found in seen.items()})
+
+
+def of(answers: int | None = None, seconds: float | None = None, values: Sequence[str] = ()
+       ) -> Observed:  # fmt: skip
+    found = Observed()
+    for _ in range(4):
+        if answers is not None:
+            found.answers.add(answers)
+        if seconds is not None:
+            found.seconds.add(seconds)
+    for value in values:
+        found.value(value)
+    return found
+
+
+def test_one_call_takes_a_step_for_each_token() -> None:
+    found = went(ask, [{"text": "a"}])
+    assert found.seconds == pytest.approx(0.1 + LATENCY) and found.rows == 1
+    assert found.nodes["ask"].calls == 1 and found.nodes["ask"].generated == 10
+    known = went(ask, [{"text": "a"}], knowing(ask, ask=of(answers=3)))
+    assert known.seconds == pytest.approx(0.03 + LATENCY)
+
+
+def test_a_chain_waits_for_its_tool_and_the_model_does_not_compute_meanwhile() -> None:
+    known = knowing(chain, ask=of(answers=2), again=of(answers=4), look=of(seconds=0.5))
+    found = went(chain, [{"text": "a"}], known)
+    assert found.seconds == pytest.approx(0.02 + 0.5 + 0.04 + 2 * LATENCY)
+    assert found.waited == pytest.approx(0.5 + 2 * LATENCY)
+    assert found.busy == {0: pytest.approx(0.06)}
+
+
+def test_equal_rows_are_one_row_unless_nothing_is_merged() -> None:
+    rows = [{"text": "a"}] * 5
+    one, same = went(chain, rows[:1]), went(chain, rows)
+    assert same.seconds == pytest.approx(one.seconds)
+    assert same.nodes["ask"].merged == 4 and same.nodes["ask"].generated == 10
+    apart = went(chain, rows, merging=False)
+    assert apart.nodes["ask"].merged == 0 and apart.nodes["ask"].generated == 50
+
+
+def test_values_that_have_repeated_repeat_and_what_follows_is_merged() -> None:
+    rows = [{"text": f"row {i}"} for i in range(12)]
+    fresh = went(chain, rows, knowing(chain, look=of(values=[f"{i}" for i in range(12)])))
+    assert fresh.nodes["again"].merged == 0
+    drawn = went(chain, rows, knowing(chain, look=of(values=["x", "y", "z"] * 4)))
+    assert drawn.nodes["again"].calls - drawn.nodes["again"].merged == 3
+
+
+def test_a_narrow_window_lets_rows_in_one_after_the_other() -> None:
+    rows = [{"text": f"row {i}"} for i in range(4)]
+    wide, narrow = went(ask, rows), went(ask, rows, window=1)
+    assert wide.seconds == pytest.approx(0.1 + LATENCY, abs=0.011)
+    assert narrow.seconds == pytest.approx(4 * (0.1 + LATENCY))
+    # Rows that wait for tools only let others begin.
+    known = knowing(chain, look=of(seconds=3.0))
+    assert went(chain, rows, known, busy=1).seconds < 3.0 + 8 * (0.1 + LATENCY)
+
+
+def test_models_that_do_not_fit_together_are_loaded_in_turn() -> None:
+    @workflow
+    def turns(text: str) -> str:
+        return ask(big(text))
+
+    loads = {"default": 1.0, "big": 2.0}
+    found = went(turns, [{"text": "a"}, {"text": "b"}], loads=loads, together=False)
+    assert found.loads == ["big", "default"] and found.load_seconds == 3.0
+    assert found.seconds > 3.0 + 0.15
+    apart = went(turns, [{"text": "a"}], workers={"default": 0, "big": 1})
+    assert set(apart.busy) == {0, 1} and apart.loads == []
+
+
+def test_maps_loops_and_branches() -> None:
+    @workflow
+    def mapped(texts: list[str]) -> list[str]:
+        return plait.map(ask, texts)
+
+    @workflow
+    def looped(text: str) -> str:
+        return plait.loop(ask, text, max_iters=3)
+
+    @workflow
+    def branched(text: str) -> str:
+        return plait.when(good(text), big(text), ask(text))
+
+    found = went(mapped, [{"texts": ["a", "b", "a"]}])
+    (name,) = found.nodes
+    assert found.nodes[name].calls == 3 and found.nodes[name].merged == 1
+    rounds = went(looped, [{"text": "a"}])
+    assert rounds.seconds == pytest.approx(3 * (0.1 + LATENCY))
+    sides = went(branched, [{"text": f"{i}"} for i in range(10)])
+    taken = [sides.nodes[n].calls for n in ("big", "ask") if n in sides.nodes]
+    assert sum(taken) == 10
+
+
+def test_a_slow_machine_takes_longer_for_steps_and_not_for_tools() -> None:
+    known = knowing(chain, look=of(seconds=0.5))
+    once, twice = (went(chain, [{"text": "a"}], known, disturbed=d) for d in (1.0, 2.0))
+    assert twice.seconds - once.seconds == pytest.approx(0.2)
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=10), st.integers(1, 4))
+def test_a_rehearsal_repeats_itself_and_no_call_is_lost(texts: list[str], window: int) -> None:
+    rows = [{"text": t} for t in texts]
+    found = went(chain, rows, window=window)
+    assert found == went(chain, rows, window=window)
+    for node in ("ask", "look", "again"):
+        assert found.nodes[node].calls == len(rows)
+        assert found.nodes[node].calls - found.nodes[node].merged == len(set(texts))
+    assert found.seconds >= 2 * 0.1
+
+
+@dataclass(frozen=True)
+class Flat:
+    step: float = 0.01
+    token: float = 0.001
+    token_context: float = 0.0
+    decode_row: float = 0.002
+    kv_token: float = 0.0
+    kv_bytes: int = 100
+    load: float = 3.0
+    matmul_peak: float = 1.0
+
+
+def test_the_cost_is_the_rehearsal_s_and_its_range_holds_what_lengths_may_be() -> None:
+    rows = [{"text": "a"}, {"text": "b"}]
+    plan = make_plan(as_workflow(ask), rows)
+    profile = Profile({"default": Flat()}, loaded=frozenset({"default"}))
+    found = went(ask, rows)
+    cost = cost_of(plan, profile, found)
+    assert cost.seconds == found.seconds and cost.rehearsed is not None
+    assert cost.rehearsed.nodes["ask"].generated_tokens == 20
+    assert cost.known == "limit" and not cost.certain
+    assert cost.low < cost.seconds / 2 < cost.seconds < cost.high
+    known = knowing(ask, ask=of(answers=4))
+    sure = cost_of(plan, Profile({"default": Flat()}, estimates=known), went(ask, rows, known))
+    assert sure.known == "history" and sure.certain
+    assert sure.seconds * 0.8 < sure.low < sure.seconds < sure.high < sure.seconds * 1.2
+    half = cost_of(plan, profile, found, scale=2.0)
+    assert half.seconds == 2 * cost.seconds and math.isclose(half.decode_tokens, 40)
