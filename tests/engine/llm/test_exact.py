@@ -54,5 +54,19 @@ async def test_tokens_are_those_of_plain_generate(
     assert counters.held_pages == 0
 
 
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "gemma2"])
+async def test_a_step_of_many_rows(
+    family: str, model_path: Callable[[str], Path], engine: Callable[..., LLM]
+) -> None:
+    rng = random.Random(4)
+    words = range(3, models.VOCAB)
+    head = rng.choices(words, k=200)
+    prompts = [[*head, *rng.choices(words, k=90)] for _ in range(12)]
+    prompts += [rng.choices(words, k=430)]
+    oracle = models.oracle(model_path(family))
+    wanted = [tuple(models.plainly(oracle, p, 4)) for p in prompts]
+    assert await ask(engine(family), prompts, 4) == wanted
+
+
 def bytes_per_token(family: str) -> int:
     return 2 * 2 * 2 * 8 * 4  # layers x (K, V) x heads x head size x float32
