@@ -8,14 +8,14 @@ checked against the schema once more at the end.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+import threading
 from typing import Any
 
 import torch
 
 from ...dag.errors import GenerationError, PromptError, first_line
 from ...dag.sampling import Sampling
-from .schema import Schema
+from .schema import Schema, written
 
 JSON_SPACE = r"\n?[ ]{0,8}"
 """Room for usual styles, but bounded: a small model can otherwise write spaces for ever."""
@@ -87,22 +87,24 @@ class Grammars:
         self._vocab_size = vocab_size
         self._bits = torch.arange(8, dtype=torch.uint8, device=device)
         self._ll_tokenizer: Any = None
-        self._compiled: OrderedDict[object, Grammar] = OrderedDict()
+        self._compiled: dict[object, Grammar] = {}
+        self._lock = threading.Lock()
 
     def compile(self, sampling: Sampling) -> Grammar | None:
         """The grammar of these settings, None without one. PromptError when it cannot be met."""
         if not sampling.constrained:
             return None
-        schema = Schema(sampling.json_schema) if sampling.json_schema is not None else None
-        key = schema.text if schema else (sampling.regex, sampling.choice)
-        grammar = self._compiled.get(key) or self._compile(sampling, schema)
-        self._compiled[key] = grammar
-        self._compiled.move_to_end(key)
-        if len(self._compiled) > KEPT:
-            self._compiled.popitem(last=False)
-        return grammar.copy()
+        text = written(sampling.json_schema) if sampling.json_schema is not None else None
+        key = (text, sampling.regex, sampling.choice)
+        with self._lock:
+            grammar = self._compiled.pop(key, None) or self._compile(sampling, text)
+            self._compiled[key] = grammar  # the newest last
+            if len(self._compiled) > KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            return grammar.copy()
 
-    def _compile(self, sampling: Sampling, schema: Schema | None) -> Grammar:
+    def _compile(self, sampling: Sampling, text: str | None) -> Grammar:
+        schema = Schema(text) if text is not None else None
         llguidance = _llguidance()
         if self._tokenizer is None:
             raise PromptError("constrained output needs a tokenizer, and this model has none")

@@ -14,22 +14,31 @@ from typing import Any
 from ...dag.errors import GenerationError, PromptError, first_line
 
 
-class Schema:
-    """One schema. PromptError when it is not one."""
+def written(schema: Mapping[str, Any]) -> str:
+    """The schema as JSON. PromptError when it cannot be."""
+    try:
+        return json.dumps(dict(schema), allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PromptError(f"the JSON schema is invalid: {first_line(error)}") from error
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+
+class Schema:
+    """One schema, given as JSON. PromptError when it is not one."""
+
+    def __init__(self, text: str) -> None:
         jsonschema, registry = _jsonschema()
+        self.text = text
+        schema = json.loads(text)
         try:
-            self.text = json.dumps(dict(schema), allow_nan=False)
             kind = jsonschema.validators.validator_for(
                 schema, default=jsonschema.Draft202012Validator
             )
-            kind.check_schema(dict(schema))
+            kind.check_schema(schema)
         except jsonschema.SchemaError as error:
             raise PromptError(
                 f"the JSON schema is invalid{_place(error)}: {error.message}"
             ) from error
-        except (ValueError, TypeError, RecursionError) as error:
+        except (TypeError, RecursionError) as error:
             raise PromptError(f"the JSON schema is invalid: {first_line(error)}") from error
         self._rules = kind(_read(self.text), registry=registry)
         self._invalid = jsonschema.ValidationError

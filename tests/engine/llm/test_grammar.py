@@ -14,8 +14,8 @@ from plait.dag.errors import EngineError, GenerationError, PromptError
 from plait.dag.sampling import Sampling
 from plait.engine.generation import Generation
 from plait.engine.llm import LLM
-from plait.engine.llm.grammar import Grammar
-from plait.engine.llm.schema import Schema
+from plait.engine.llm.grammar import KEPT, Grammar, Grammars
+from plait.engine.llm.schema import Schema, written
 
 pytest.importorskip("llguidance")
 
@@ -112,8 +112,8 @@ async def test_the_text_is_validated_whatever_the_grammar_lets_through(
 def _laxly(real: Any) -> Any:
     """A schema whose grammar asks for something else than its rules."""
 
-    def init(self: Schema, schema: Any) -> None:
-        real(self, schema)
+    def init(self: Schema, text: str) -> None:
+        real(self, text)
         self.text = json.dumps({**DIGIT, "properties": {"n": {"const": "x"}}})
 
     return init
@@ -186,7 +186,7 @@ async def test_one_constraint_serves_many_requests_at_once(llm: LLM) -> None:
     ],
 )
 def test_texts_and_schemas(schema: dict[str, Any], text: str, words: str | None) -> None:
-    rules = Schema(schema)
+    rules = Schema(written(schema))
     if words is None:
         rules.check(text)
     else:
@@ -211,4 +211,21 @@ def without_jsonschema(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_without_the_library_it_says_what_to_install(without_jsonschema: None) -> None:
     with pytest.raises(PromptError, match=r"plait\[json\]"):
-        Schema({"type": "integer"})
+        Schema('{"type": "integer"}')
+
+
+async def test_a_constraint_is_compiled_once(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, compiled = Grammars._compile, list[str | None]()
+
+    def counted(self: Grammars, sampling: Sampling, text: str | None) -> Grammar:
+        compiled.append(text)
+        return real(self, sampling, text)
+
+    monkeypatch.setattr(Grammars, "_compile", counted)
+    for _ in range(3):
+        await one(llm, Sampling(max_tokens=120, json_schema=dict(DIGIT)))
+    assert len(compiled) == 1
+    for number in range(KEPT + 1):
+        await one(llm, Sampling(max_tokens=9, choice=(str(number),)))
+    await one(llm, Sampling(max_tokens=120, json_schema=DIGIT))
+    assert len(compiled) == 1 + KEPT + 1 + 1, "only so many are kept"
