@@ -22,6 +22,7 @@ from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .executor import DEFAULT_WINDOW
 from .history import estimates
+from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import rehearse_on
@@ -37,13 +38,15 @@ class Priced:
 
     plan: Plan
     cost: Cost | None = None
+    oversized: Sequence[Oversized] = ()
+    """Prompts that are too long for their models."""
 
 
 def price(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, str], *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, known: Estimates | None = None, folder: Path | None = None,
-    window: int = DEFAULT_WINDOW,
+    window: int = DEFAULT_WINDOW, kv_memory: str | None = None,
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
@@ -53,8 +56,13 @@ def price(
     if not models:
         off = rules_off(planned, disable)
         return Priced(make_plan(workflow, rows, disable=off, observe=observe))
-    with closing(LocalBackend(models)) as backend:
+    with closing(LocalBackend(models, kv_memory=kv_memory)) as backend:
         expected = known if known is not None else estimates(folder, models)
+        readers = {alias: backend.llm(alias) for alias in workflow.models()}
+        found = oversized(workflow, rows, readers)
+        if found:  # calls that are refused have no price
+            off = rules_off(planned, disable)
+            return Priced(make_plan(workflow, rows, disable=off, observe=observe), None, found)
         return price_on(
             backend, workflow, rows, expected, planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window,

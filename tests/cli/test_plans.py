@@ -60,3 +60,26 @@ def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:
     verbose = plait("explain", "wf.py", "-i", "rows.jsonl", "--verbose").out
     assert "-- after prune_unused" in verbose and "same as above" in verbose
     assert verbose.strip().endswith(planned.strip())
+
+
+def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(here: Path, plait: Plait) -> None:
+    rows = [{"id": f"r{n}", "topic": " ".join(["word"] * n)} for n in (5, 300, 9_000)]
+    write_rows(here / "rows.jsonl", rows)
+    told = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--kv-memory", "2MiB")
+    assert told.code == 0
+    (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
+    assert "draft, row 'r9000' (and those of 1 other rows)" in line and "--kv-memory" in line
+    assert "KV memory of model 'default' has room for" in line
+    ran = plait("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
+    assert ran.code == 2
+    errors = {row["id"]: row["error"] for row in read(here / "o.jsonl")}
+    assert errors["r5"] is None
+    for id in ("r300", "r9000"):
+        assert errors[id]["type"] == "PromptError" and errors[id]["node"] == "draft"
+        assert "tokens" in errors[id]["message"]
+
+
+def test_explain_finds_no_fault_with_prompts_that_fit(here: Path, plait: Plait) -> None:
+    write_rows(here / "rows.jsonl", [{"topic": "a"}])
+    found = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--json").json
+    assert "oversized" not in found and found["cost"]["seconds"] > 0

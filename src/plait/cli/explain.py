@@ -29,6 +29,9 @@ def explain(
         str | None, typer.Option(help="Load this model, and say what the run will cost on it.")
     ] = None,
     models: Models = None,
+    kv_memory: Annotated[
+        str | None, typer.Option(help="KV memory of each model, as for run: such as 2GiB.")
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure the model's costs first, some seconds.")
     ] = False,
@@ -62,11 +65,14 @@ def explain(
         graph, given, models_of(model, models) if model or models else {},
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
         known=expected(graph, session) if session is not None else None, folder=runs,
+        kv_memory=kv_memory,
     )  # fmt: skip
     if as_json:
         from .options import print_json
 
         extra: dict[str, Any] = {"cost": found.cost.as_dict()} if found.cost else {}
+        if found.oversized:
+            extra["oversized"] = [one.as_dict() for one in found.oversized]
         if session is not None:
             extra["analysis"] = compare(found.plan, found.cost, session["stats"])
         print_json({**found.plan.as_dict(), **extra})
@@ -76,5 +82,7 @@ def explain(
     print(explained(found.plan, found.cost))
     if found.cost is not None:
         print(told_cost(found.cost))
+    for one in found.oversized:
+        print(one)
     if session is not None:
         print(analysis(found.plan, found.cost, session["stats"]))
