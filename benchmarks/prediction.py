@@ -39,9 +39,9 @@ from .workflow_shapes import SHAPES, Shape
 
 TIE = 0.05
 """Share by which seconds differ from one run to the next."""
-ROWS = {"desk": 3}
+ROWS = {"desk": 2}
 """Rows of shapes that take longer than others."""
-MANY = 12
+MANY = 8
 LEAST_SLICE = 3
 Tell = Callable[[str], None]
 

@@ -136,7 +136,7 @@ def cost_of(
     )  # fmt: skip
 
 
-ORDER: tuple[Known, ...] = ("limit", "sample", "history")
+ORDER: tuple[Known, ...] = ("limit", "sample", "history", "given")
 
 
 def _summed(plan: Plan, profile: Profile) -> Cost:

@@ -18,7 +18,7 @@ from .nodes import LLMCall, Node, ToolCall
 from .observed import Observed, Sketch
 from .template import Template
 
-Known = Literal["history", "sample", "limit"]
+Known = Literal["given", "history", "sample", "limit"]
 SURE = 2.0
 """Standard errors on either side of a mean."""
 DRIFT = 0.05
@@ -78,6 +78,8 @@ class Estimates:
     history: Mapping[str, Observed] = field(default_factory=dict)
     """By `operator_key`."""
     sample: Mapping[str, Observed] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
+    """Tokens of answers, seconds of tools, as somebody says; these go before all else."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Model alias -> what it stands for, as history knows it."""
 
@@ -91,6 +93,9 @@ class Estimates:
 
     def answer(self, node: LLMCall) -> Estimate:
         """Tokens of an answer."""
+        said = self._said(node)
+        if said is not None:
+            return said
         most = float(node.sampling.max_tokens)
         found = self.seen(node)
         if found is None or not found[0].answers.count:
@@ -99,6 +104,9 @@ class Estimates:
 
     def tool(self, node: ToolCall) -> Estimate:
         """Seconds of a tool call."""
+        said = self._said(node)
+        if said is not None:
+            return said
         found = self.seen(node)
         if found is None or not found[0].seconds.count:
             return Estimate(0.0, 0.0, 0.0, "limit")
@@ -129,7 +137,13 @@ class Estimates:
         """The length or the seconds of one call, at this place of all that were seen."""
         found = self.seen(node)
         whole = self.answer(node) if isinstance(node, LLMCall) else self.tool(node)
-        if found is None:
+        if found is None or whole.known == "given":
             return whole.mean
         sketch = found[0].answers if isinstance(node, LLMCall) else found[0].seconds
         return sketch.draw(share) if sketch.count else whole.mean
+
+    def _said(self, node: Node) -> Estimate | None:
+        value = self.given.get(operator_key(node))
+        if value is None:
+            return None
+        return Estimate(value * (1 - DRIFT), value, value * (1 + DRIFT), "given")

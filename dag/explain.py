@@ -134,6 +134,7 @@ def told_cost(cost: Cost) -> str:
 
 
 KNOWN = {
+    "given": "lengths of answers as given",
     "history": "lengths of answers as in earlier runs",
     "sample": "lengths of answers as in the calls that have finished",
     "limit": "answers that nothing is known of take max_tokens",

@@ -21,7 +21,6 @@ from ..dag.plan import make_plan
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .executor import DEFAULT_WINDOW
-from .history import estimates
 from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, rules_off
 from .profiles import measure_of, profile_of
@@ -45,19 +44,19 @@ class Priced:
 def price(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, str], *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
-    calibrate: bool = False, known: Estimates | None = None, folder: Path | None = None,
+    calibrate: bool = False, known: Estimates | None = None,
     window: int = DEFAULT_WINDOW, kv_memory: str | None = None,
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
     `planned` and `disable` are those of a run. `known` says how long answers are and how long tools
-    take; else the runs in `folder` do.
+    take.
     """
     if not models:
         off = rules_off(planned, disable)
         return Priced(make_plan(workflow, rows, disable=off, observe=observe))
     with closing(LocalBackend(models, kv_memory=kv_memory)) as backend:
-        expected = known if known is not None else estimates(folder, models)
+        expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
         if found:  # calls that are refused have no price

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,11 @@ def explain(
         Path | None,
         typer.Option(metavar="RUN_DIR", help="Put what a run has done beside the plan."),
     ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE=NUMBER",
+                     help="Tokens of an LLM's answers, or seconds of a tool; again for more."),
+    ] = None,
     runs: Annotated[
         Path,
         typer.Option(metavar="DIR", help="Earlier runs, which say how long answers and tools are."),
@@ -47,24 +53,31 @@ def explain(
 ) -> None:  # fmt: skip
     """Show what would run, before it runs."""
     from ..dag.analyze import analysis, compare
+    from ..dag.errors import ConfigError
     from ..dag.explain import explain as explained
     from ..dag.explain import told_cost
+    from ..dag.hints import read_hints
     from ..dag.verbose import Told
-    from ..engine.history import expected
+    from ..engine.history import estimates, expected
     from ..engine.loading import load
     from ..engine.planning import check_disabled
     from ..engine.priced import last_session, price
     from ..engine.rows import open_rows
 
     check_disabled(disable or ())
+    if no_plan and disable:
+        names = ", ".join(disable)
+        raise ConfigError(f"--no-plan and --disable {names} contradict: no plan has no rules")
     graph = load(target).workflow
     given: Any = open_rows(Path(rows), graph.inputs, limit=limit) if rows is not None else ()
     told = Told()
     session = last_session(analyze) if analyze is not None else None
+    asked = models_of(model, models) if model or models else {}
+    known = expected(graph, session) if session is not None else estimates(runs, asked)
+    known = replace(known, given=read_hints(graph, expect or ()))
     found = price(
-        graph, given, models_of(model, models) if model or models else {},
+        graph, given, asked, known=known,
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
-        known=expected(graph, session) if session is not None else None, folder=runs,
         kv_memory=kv_memory,
     )  # fmt: skip
     if as_json:
