@@ -11,6 +11,8 @@ import re
 import threading
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ...dag.errors import GenerationError, PromptError, first_line
@@ -43,10 +45,10 @@ class Grammar:
 
         GenerationError when there are none: the constraint has led where it cannot be met.
         """
-        packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if not packed.any():
             raise GenerationError("the output constraint cannot be met: no text can follow here")
-        mask = ((packed.to(self._bits.device)[:, None] >> self._bits) & 1).flatten().bool()
+        mask = _unpack(packed, self._bits)
         if len(mask) < self._vocab_size:
             mask = torch.nn.functional.pad(mask, (0, self._vocab_size - len(mask)))
         return mask[: self._vocab_size]
@@ -123,6 +125,14 @@ class Grammars:
         if not _has_text(grammar, schema):
             raise PromptError("the output constraint cannot be met: no text satisfies it")
         return grammar
+
+
+def _unpack(packed: npt.NDArray[np.uint8], bits: torch.Tensor) -> torch.Tensor:
+    """Booleans, lowest bit first, on the device of `bits`; packed on the way to it."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.unpackbits(packed, bitorder="little")).view(torch.bool)
+    moved = torch.from_numpy(packed.copy()).to(bits.device)
+    return ((moved[:, None] >> bits) & 1).flatten().bool()
 
 
 def _has_text(grammar: Grammar, schema: Schema | None) -> bool:
