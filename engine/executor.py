@@ -120,6 +120,13 @@ class Executor:
         self.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
             self.wiring = Wiring(planned.workflow).prepare()
+        if sharing.expanded is not None:
+            sharing.expanded.expect(self._maps(), planned.rows)
+
+    def _maps(self) -> list[Wiring]:
+        """Bodies that a row expands once."""
+        bodies = self.wiring.bodies
+        return [bodies[n.id] for n in self.wiring.nodes if isinstance(n, Map)]
 
     async def _make_plan(self, rows: Iterable[RowIn]) -> None:
         """Plan the rows, unless they come one by one or somebody has planned them already."""
@@ -185,6 +192,8 @@ class Executor:
     def _row_ended(self, state: RowState) -> None:
         if self.sharing is not None:
             self.sharing.row_ended(state)
+            if self.sharing.expanded is not None:
+                self.sharing.expanded.passed(self._maps(), state)
         if self.hoisting is not None:
             self.hoisting.row_ended(state)
 
@@ -268,7 +277,11 @@ class Executor:
         if wiring.workflow.live:
             return await run_live(self, wiring.workflow, inputs, row, path)
         warm = self.heads.warm if wiring.splits and self.heads.possible else None
-        program = Program(wiring, inputs, row, path, self._work, behind, warm).start()
+        expanded = self.sharing.expanded if self.sharing is not None else None
+        body = None
+        if expanded is not None and wiring is not self.wiring:
+            body = expanded.body(wiring, inputs, row)
+        program = Program(wiring, inputs, row, path, self._work, behind, warm, body).start()
         try:
             return await program.done
         finally:

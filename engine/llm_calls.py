@@ -86,10 +86,14 @@ def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:
 
 
 def _lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], float] | None:
-    if executor.sharing is None or program.wiring is not executor.wiring:
+    """To be called when the call has ended: the share of its prompt that is still wanted."""
+    sharing, own = executor.sharing, program.wiring is executor.wiring
+    if sharing is None or (not own and program.body is None):
         return None
     values = {name: resolve(arg, program.values) for name, arg in node.bound}
-    return executor.sharing.lease(program.row, node, values)
+    if program.body is not None:
+        return program.body.lease(node, values)
+    return sharing.lease(program.row, node, values)
 
 
 async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[Generation], bool]:

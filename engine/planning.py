@@ -16,6 +16,7 @@ from ..dag.plan import plan_together
 from ..dag.rules import RULES
 from ..dag.turns import SEARCHED
 from .backends.backend import Backend
+from .expanded import Expanded
 from .liveness import Liveness
 from .run import Item
 from .sharing import Sharing, reads_may_merge
@@ -79,8 +80,18 @@ def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:
     left = array("i", plan.uses)
     found = SINGLE_FLIGHT not in disable
     liveness = Liveness(plan) if LIVENESS not in disable else None
+    expanded = Expanded() if LIVENESS not in disable else None
     return [
-        Sharing(flights, reads, part, left, found=found, liveness=liveness, number=number)
+        Sharing(
+            flights,
+            reads,
+            part,
+            left,
+            found=found,
+            liveness=liveness,
+            number=number,
+            expanded=expanded,
+        )
         for number, part in enumerate(plan.parts)
     ]
 

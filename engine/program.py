@@ -14,6 +14,7 @@ from ..dag.errors import EngineError, PlaitError, RowError, first_line
 from ..dag.nodes import Branch, Project, resolve
 from ..dag.template import project
 from .backends.warm import Kept
+from .expanded import Body
 from .run import RowState
 from .wiring import NOT_DEMANDED, Kind, Wiring
 
@@ -24,14 +25,14 @@ class Program:
     """State of one body for one row. `done` resolves to the output or raises the row's error."""
 
     __slots__ = ("wiring", "row", "path", "values", "done", "_work", "_waiting", "_left", "_tasks",
-                 "_sides", "behind", "_warm", "_splits", "_heads")  # fmt: skip
+                 "_sides", "behind", "body", "_warm", "_splits", "_heads")  # fmt: skip
 
     def __init__(
         self, wiring: Wiring, inputs: dict[str, Any], row: RowState, path: str, work: Work,
-        behind: float = 0.0, warm: Work | None = None,
+        behind: float = 0.0, warm: Work | None = None, body: Body | None = None,
     ) -> None:  # fmt: skip
         self.wiring, self.row, self.path = wiring, row, path
-        self.behind = behind
+        self.behind, self.body = behind, body
         self.values = {**wiring.constants, **inputs}
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._work = work
@@ -58,6 +59,8 @@ class Program:
             task.cancel()
         while self._heads:
             self._heads.popitem()[1].release()
+        if self.body is not None:
+            self.body.close()
         self.done.cancel()
 
     # -- values arriving -----------------------------------------------------------------------

@@ -91,7 +91,8 @@ class RowState:
     """
 
     __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
-                 "completion_tokens", "started", "calls", "waits", "parked")  # fmt: skip
+                 "completion_tokens", "started", "calls", "waits", "parked",
+                 "expanded")  # fmt: skip
 
     def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
@@ -99,6 +100,7 @@ class RowState:
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.calls = self.waits = 0  # LLM calls it makes, and what else it waits for
         self.parked = 0  # of those, what needs another row or a model that is not in memory
+        self.expanded: set[int] = set()  # bodies, by the id of their wiring
         self.started = time.perf_counter()
 
     def add(self, generations: list[Generation]) -> None:

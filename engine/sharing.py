@@ -26,6 +26,7 @@ from ..dag.numbering import Column
 from ..dag.repeatable import deterministic
 from ..dag.sampling import Sampling
 from .backends.backend import Call
+from .expanded import Expanded
 from .liveness import Liveness
 from .run import RowState
 from .single_flight import SingleFlight
@@ -37,8 +38,10 @@ class Sharing:
     def __init__(
         self, flights: SingleFlight, reads: bool, part: Part | None = None,
         uses: Column | None = None, *, found: bool = True, liveness: Liveness | None = None,
-        number: int = 0,
+        number: int = 0, expanded: Expanded | None = None,
     ) -> None:  # fmt: skip
+        self.expanded = expanded
+        """Liveness of calls that come into being at run time."""
         self._liveness, self._number = liveness, number
         self.flights, self._reads, self._found = flights, reads, found
         self._known_settings: dict[int, tuple[Sampling, str]] = {}
@@ -47,7 +50,9 @@ class Sharing:
         classes = part.classes if part is not None and part.classes is not None else {}
         # A class with one task has nobody to share with.
         self._classes = {
-            id: column for id, column in classes.items() if any(self._left[c] > 1 for c in column)
+            id: column
+            for id, column in classes.items()
+            if max(map(self._left.__getitem__, column), default=0) > 1
         }
 
     # -- planned -------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 import plait
 from plait import Engine, llm, tool, workflow
 from plait.engine.backends.backend import Call
-from plait.testing import FakeBackend, assert_same_rows, from_function, prompt_text
+from plait.engine.run import Row
+from plait.testing import FakeBackend, from_function, prompt_text
 
 
 class Facts(BaseModel):
@@ -122,6 +123,11 @@ steps = st.tuples(st.integers(0, len(TEXTS) + 4), st.integers(0, 9), st.integers
 rows_of = st.lists(st.fixed_dictionaries({"topic": words, "other": words}), max_size=7)
 
 
+def row_or_failure(row: Row) -> tuple[Any, ...]:
+    """A row's outcome. Of a row in which several nodes fail, the first to fail in time is told."""
+    return row.id, row.status, row.output
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=7), rows_of)
 def test_rows_equal_those_without_a_plan(
@@ -130,8 +136,8 @@ def test_rows_equal_those_without_a_plan(
     target = build(shape)
     plain, all_calls = run(target, rows, plan=False)
     planned, calls = run(target, rows)
-    assert_same_rows(plain.rows, planned.rows)
-    assert [r.id for r in planned] == [r.id for r in plain]
+    both_ways = [[row_or_failure(row) for row in found] for found in (plain, planned)]
+    assert both_ways[0] == both_ways[1]
     failed = [(r.error.node, r.error.message) for r in plain if r.error]
     assert len(failed) == len([r for r in planned if r.error])
     if not failed:  # a failing row stops in another place when others are quicker
@@ -144,13 +150,14 @@ def test_rows_equal_those_without_a_plan(
 @settings(max_examples=30, deadline=None)
 @given(st.lists(steps, max_size=5), rows_of, st.sampled_from([
     "fold_constants", "prune_unused", "merge_calls", "share_prefixes", "order_rows",
-    "single_flight",
+    "single_flight", "split_prefill", "hoist_tools", "liveness",
 ]))  # fmt: skip
 def test_rows_equal_with_any_rule_left_out(
     shape: list[tuple[int, int, int]], rows: list[dict[str, Any]], name: str
 ) -> None:
     target = build(shape)
-    assert_same_rows(run(target, rows)[0].rows, run(target, rows, disable=[name])[0].rows)
+    one, two = run(target, rows)[0], run(target, rows, disable=[name])[0]
+    assert [*map(row_or_failure, one)] == [*map(row_or_failure, two)]
 
 
 def test_equal_calls_are_made_once() -> None:
