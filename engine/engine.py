@@ -15,6 +15,7 @@ from ..dag.workflow import as_workflow
 from .backends.backend import Backend, Call
 from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
+from .backends.workers import Workers
 from .bridge import LoopThread, Stream
 from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
@@ -41,7 +42,8 @@ class Engine:
     names them. device: "auto", "cpu", "cuda". dtype: "auto" is float32 on a CPU and the
     checkpoint's own on a GPU. kv_memory: bytes or "2GiB" for the KV caches of each model.
     host_memory: the same on the host, for KV that is cheaper to move there than to compute. memory:
-    a limit for all models together, weights and KV; idle models make room for others. backend:
+    a limit for all models together, weights and KV; idle models make room for others. devices: run
+    on several, such as ["cuda:0", "cuda:1"], each with this memory; calls are divided. backend:
     "local", "fake" (answers with the last message) or an object with the methods of `Backend`.
     max_rows: most rows under way at once. plan: merge equal calls and order rows over the whole
     batch; without, every call of every row runs on its own. disable: rules to leave out by name.
@@ -54,7 +56,7 @@ class Engine:
         self, model: str | Path | None = None, *, models: Mapping[str, str | Path] | None = None,
         device: str = "auto", dtype: str = "auto", kv_memory: int | str | None = None,
         host_memory: int | str = 0, memory: int | str | None = None,
-        backend: str | Backend = "local",
+        devices: Sequence[str] = (), backend: str | Backend = "local",
         max_rows: int = DEFAULT_WINDOW, seed: int = 0, plan: bool = True,
         disable: Collection[str] = (),
     ) -> None:  # fmt: skip
@@ -67,10 +69,12 @@ class Engine:
         self._options = Options(max_rows, seed, plan, tuple(disable))
         self._loop = LoopThread()
         if backend == "local":
-            self.backend: Backend = LocalBackend(
-                aliases, memory, device=device, dtype=dtype, kv_memory=kv_memory,
-                host_memory=host_memory,
-            )  # fmt: skip
+            workers = [
+                LocalBackend(aliases, memory, device=place, dtype=dtype, kv_memory=kv_memory,
+                             host_memory=host_memory)
+                for place in devices or (device,)
+            ]  # fmt: skip
+            self.backend: Backend = Workers(workers) if devices else workers[0]
         elif backend == "fake":
             self.backend = FakeBackend()
         elif isinstance(backend, str):

@@ -83,6 +83,10 @@ class LocalBackend:
         with self._shelf_of().borrow(alias) as llm:
             return llm
 
+    def has(self, alias: str) -> bool:
+        """Whether the model is loaded now."""
+        return self._shelf is not None and alias in self._shelf.loaded
+
     def at_work(self, ahead: Ahead, step: str) -> AbstractContextManager[None]:
         """A tool is at work inside the block, as this step of a run."""
         return self._models().at_work(ahead, step)
