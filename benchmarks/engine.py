@@ -3,7 +3,7 @@
 Every contender runs in a process of its own with the same model, type and threads, over the same
 prompts; its answers are compared token by token with those of padded `generate`. Loading is not
 timed; everything after the first prompt is handed over is. Medians over repeats, each with
-prompts of its own so that no cache carries over.
+prompts of its own so that no cache carries over. All of it takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .engine_floors import PADDED, verdicts
+from .engine_table import table
 from .engine_work import CONTEXT, VOCAB, WORKLOADS, Workload
 
-PADDED = "generate padded"
 RACES: tuple[tuple[str, str, int], ...] = (
-    ("shared", PADDED, 3),
+    ("shared", PADDED, 2),
     ("shared", "plait", 5),
     ("shared", "plait bf16", 5),
     ("shared", "generate one by one", 1),
     ("shared", "generate_batch", 1),
-    ("ragged", "generate padded by 16", 2),
+    ("ragged", "generate padded by 16", 1),
     ("ragged", "plait", 3),
     ("tree", PADDED, 1),
     ("tree", "plait", 3),
@@ -40,31 +43,36 @@ RACES: tuple[tuple[str, str, int], ...] = (
 
 
 def bench(
-    threads: int = 2, repeats: int = 3, only: tuple[str, ...] = (), model: Path | None = None
+    threads: int = 2,
+    repeats: int = 5,
+    only: tuple[str, ...] = (),
+    model: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Run every race whose workload is wanted; all numbers, as JSON can hold them."""
-    import torch
-    import transformers
+    """Run every race whose workload is wanted; all numbers, as JSON can hold them, also in `out`.
 
+    `say` is told of every contender that is done.
+    """
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         path = model or make_model(Path(place))
-        found: dict[str, Any] = {
-            "machine": {
-                "cpu": _cpu(),
-                "threads": threads,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-            "races": {},
-        }
+        found: dict[str, Any] = {"machine": _machine(threads), "races": {}}
         for workload, contender, most in RACES:
             if not only or workload in only:
                 result = _child(path, contender, workload, threads, min(repeats, most))
                 found["races"].setdefault(workload, {})[contender] = result
+                took = result.get("error") or f"{result['seconds']:.2f} s"
+                say(f"{workload}: {contender}: {took}")
         if not only or "steps" in only:
             found["steps"] = _child(path, "steps", "-", threads, 1)
+            say("steps: " + found["steps"].get("error", "done"))
+    found["machine"]["contended"] |= _contended()
     _compare(found["races"])
+    found["floors"] = [v.as_json() for v in verdicts(found)]
+    found["seconds"] = time.perf_counter() - began
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1))
     return found
 
 
@@ -165,82 +173,33 @@ def _compare(races: dict[str, dict[str, Any]]) -> None:
             entry.pop("answers", None)
 
 
-def table(found: dict[str, Any]) -> str:
-    """The result as text."""
-    machine = found["machine"]
-    lines = [
-        f"engine, random qwen2 of 26.8 M parameters, fp32, {machine['threads']} threads, "
-        f"{machine['cpu']}, torch {machine['torch']}, transformers {machine['transformers']}"
-    ]
-    for contenders in found["races"].values():
-        lines += ["", contenders["workload"]["says"], *_race_lines(contenders)]
-    if "steps" in found:
-        lines += ["", *_step_lines(found["steps"])]
-    return "\n".join(lines)
-
-
-def _race_lines(contenders: dict[str, Any]) -> list[str]:
-    lines = []
-    ours = contenders.get("plait", {}).get("seconds")
-    for name, entry in contenders.items():
-        if name == "workload":
-            continue
-        if "error" in entry:
-            lines.append(f"{name:>26}  failed: {entry['error']}")
-            continue
-        ratio = f"plait is {entry['seconds'] / ours:5.2f}x" if ours else ""
-        equal = f"{entry['rows_equal']}/{entry['rows']} rows equal" if "rows" in entry else ""
-        lines.append(f"{name:>26}  {entry['seconds']:8.3f} s   {ratio:18} {equal}")
-    counters = contenders.get("plait", {}).get("counters")
-    if counters:
-        distinct = contenders["workload"]["distinct_prefill"]
-        lines.append(
-            f"{'':>26}  prefill computed {counters['prefill_tokens']:.0f} of {distinct} distinct "
-            f"({counters['prefill_tokens'] / distinct:.3f}), "
-            f"KV read {counters['distinct_read']:.0f} distinct of {counters['total_read']:.0f}, "
-            f"hit rate {counters['hit_rate']:.2f}, "
-            f"{counters['flops'] / counters['model_seconds'] / 1e9:.0f} GFLOP/s"
-        )
-    return lines
-
-
-def _step_lines(steps: dict[str, Any]) -> list[str]:
-    if "error" in steps:
-        return [f"steps failed: {steps['error']}"]
-    decode, best = steps["decode"], steps["decode_best"]
-    lines = [
-        f"peaks: torch matmul {steps['torch_matmul'] / 1e9:.0f} GFLOP/s, fastest product "
-        f"{steps['matmul_peak'] / 1e9:.0f} GFLOP/s, memory {steps['memory_peak'] / 1e9:.0f} GB/s",
-        f"decode, 32 rows, 512 shared: {decode['seconds'] * 1e3:.2f} ms, {decode['share']:.0%} of "
-        f"the roofline by torch's matmul, {best['share']:.0%} by the fastest product",
-    ]
-    for tokens in (512, 1024, 2048):
-        entry = steps[f"prefill_{tokens}"]
-        lines.append(
-            f"prefill of {tokens}: {entry['seconds'] * 1e3:.1f} ms, {entry['share']:.0%} of "
-            f"torch's matmul, {entry['share_best']:.0%} of the fastest product"
-        )
-    for rows in (1, 32, 128):
-        seconds = steps[f"overhead_{rows}"]["seconds"]
-        lines.append(
-            f"step without the forward, {rows} running: {seconds * 1e6:.0f} us "
-            f"(floor {200 + 5 * rows} us)"
-        )
-    return lines
-
-
-def _cpu() -> str:
+def _machine(threads: int) -> dict[str, Any]:
     import torch
+    import transformers
 
     from plait.engine.llm.peaks import device_name
 
-    return device_name(torch.device("cpu"))
+    torch.set_num_threads(threads)
+    return {
+        "cpu": device_name(torch.device("cpu")),
+        "threads": threads,
+        "contended": _contended(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _contended() -> bool:
+    from plait.engine.llm.peaks import contended
+
+    return contended(1.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="workloads, or 'steps'")
     parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     parser.add_argument("--model", type=Path)
@@ -250,9 +209,8 @@ def main() -> None:
         contender, workload, threads, repeats = options.child
         _run_child(options.model, contender, workload, int(threads), int(repeats))
         return
-    found = bench(options.threads, options.repeats, tuple(options.only), options.model)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+    only = tuple(options.only)
+    found = bench(options.threads, options.repeats, only, options.model, print, options.json)
     print(table(found))
 
 

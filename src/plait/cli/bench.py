@@ -31,16 +31,25 @@ def overhead(
 @app.command()
 def engine(
     threads: Annotated[int, typer.Option(help="Threads of every contender.")] = 2,
-    repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Runs at most, of which the median counts.")] = 5,
     only: Annotated[
         list[str] | None, typer.Option(help="Only this workload, or 'steps'; again for more.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also write all numbers here, as JSON.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """The LLM engine beside transformers' own, same model, type and threads."""
-    from ..benchmarks.engine import bench, table
+    """The LLM engine beside transformers' own, and which floors are met. Takes ten minutes."""
+    import sys
 
-    found = bench(threads, repeats, tuple(only or ()))
+    from ..benchmarks.engine import bench
+    from ..benchmarks.engine_table import table
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    found = bench(threads, repeats, tuple(only or ()), say=say, out=out)
     if as_json:
         print_json(found)
     else:

@@ -18,8 +18,9 @@ from plait.engine.llm.attention.varlen import attend_sequences, plan_batches
 from plait.engine.llm.pool import Pool
 
 from . import models
-from .test_attention import HEADS, KV_HEADS, LAYOUTS, PAGE, PAGES, SIZE
+from .test_attention import HEADS, KV_HEADS, LAYOUTS, PAGES, SIZE
 from .test_exact import ask, ragged_prompts
+from .test_scheduler import PAGE
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gpt_oss"])

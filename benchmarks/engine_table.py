@@ -1,0 +1,66 @@
+"""The engine benchmark's result as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engine_floors import verdicts
+
+
+def table(found: dict[str, Any]) -> str:
+    """Every contender of every workload, the steps, and the floors with what was measured."""
+    machine = found["machine"]
+    lines = [
+        f"engine, random qwen2 of 26.8 M parameters, fp32 unless said, {machine['threads']} "
+        f"threads, {machine['cpu']}, Python {machine['python']}, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}, {found['seconds']:.0f} s in all"
+    ]
+    if machine["contended"]:
+        lines.append("other work was running on this machine: times are too long, ratios unsure")
+    for contenders in found["races"].values():
+        lines += ["", contenders["workload"]["says"], *_race_lines(contenders)]
+    if "steps" in found:
+        lines += ["", *_step_lines(found["steps"])]
+    judged = verdicts(found)
+    met = sum(v.met for v in judged)
+    lines += ["", f"{met} of {len(judged)} floors met", *(f"  {v}" for v in judged)]
+    return "\n".join(lines)
+
+
+def _race_lines(contenders: dict[str, Any]) -> list[str]:
+    lines = []
+    ours = contenders.get("plait", {}).get("seconds")
+    for name, entry in contenders.items():
+        if name == "workload":
+            continue
+        if "error" in entry:
+            lines.append(f"{name:>26}  failed: {entry['error']}")
+            continue
+        ratio = f"plait is {entry['seconds'] / ours:5.2f}x" if ours else ""
+        equal = f"{entry['rows_equal']}/{entry['rows']} rows equal" if "rows" in entry else ""
+        low, high = min(entry["all_seconds"]), max(entry["all_seconds"])
+        spread = f"{low:.2f} to {high:.2f}" if high > low else ""
+        lines.append(f"{name:>26}  {entry['seconds']:8.3f} s  {spread:16} {ratio:18} {equal}")
+    counters = contenders.get("plait", {}).get("counters")
+    if counters:
+        distinct = contenders["workload"]["distinct_prefill"]
+        lines.append(
+            f"{'':>26}  prefill computed {counters['prefill_tokens']:.0f} of {distinct} distinct, "
+            f"KV read {counters['distinct_read']:.0f} distinct of {counters['total_read']:.0f}, "
+            f"hit rate {counters['hit_rate']:.2f}, "
+            f"{counters['flops'] / counters['model_seconds'] / 1e9:.0f} GFLOP/s"
+        )
+    return lines
+
+
+def _step_lines(steps: dict[str, Any]) -> list[str]:
+    if "error" in steps:
+        return [f"steps failed: {steps['error']}"]
+    lines = [
+        f"peaks: a @ b {steps['torch_matmul'] / 1e9:.0f} GFLOP/s, fastest product "
+        f"{steps['matmul_peak'] / 1e9:.0f} GFLOP/s, memory {steps['memory_peak'] / 1e9:.0f} GB/s",
+        f"decode, 32 rows, 512 shared: {steps['decode']['seconds'] * 1e3:.2f} ms",
+    ]
+    for tokens in (512, 1024, 2048):
+        lines.append(f"prefill of {tokens}: {steps[f'prefill_{tokens}']['seconds'] * 1e3:.1f} ms")
+    return lines
