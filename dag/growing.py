@@ -7,10 +7,9 @@ value there. Equal numbers are equal prefixes.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from os.path import commonprefix
 
 from .errors import OutputError
@@ -25,6 +24,9 @@ ROLE_TOKENS = 4.0
 """What a chat template adds around one message."""
 UNKNOWN_TOKENS = 64.0
 """Taken for a value whose length nothing limits, such as a tool's result."""
+
+NOTHING = (-1,)
+"""The number of the prefix before the first slot: the same for every row."""
 
 Measure = Callable[[str], float]
 """Tokens of a text."""
@@ -153,7 +155,7 @@ class Counts:
         """Carry one node's rows down from the root."""
         rows = planted.numbered.rows
         firsts = self._first_rows(planted.numbered.columns[planted.node.id])
-        prefix = array("i", repeat(-1, rows))
+        prefix: Column | None = None
         bound = dict(planted.node.bound)
         columns: list[Column] = []
         levels: list[float] = []
@@ -162,18 +164,21 @@ class Counts:
             ends = self._ends.setdefault(vertex, {})
             before = len(ends)
             if isinstance(vertex.label, Slot):
-                length, values = self._slot(planted, vertex.label, bound)
-                prefix = self._numbering.combine(("prefix", vertex.number), (prefix, values), rows)
-                numbers = [values] * rows if isinstance(values, int) else values
-                tokens_of = {number: length(number) for number in set(numbers)}
-                ends.update(zip(prefix, map(tokens_of.__getitem__, numbers), strict=True))
-                every = sum(map(tokens_of.__getitem__, numbers))
-                once = every if len(firsts) == rows else _total(tokens_of, values, firsts)
+                lengths, values = self._slot(planted, vertex.label, bound)
+                prefix = self._numbering.behind(vertex.number, prefix, values, rows)
+                if isinstance(lengths, float):  # nothing is known of the values
+                    ends.update(dict.fromkeys(prefix, lengths))
+                    every, once = lengths * rows, lengths * len(firsts)
+                else:
+                    numbers = [values] * rows if isinstance(values, int) else values
+                    ends.update(zip(prefix, map(lengths.__getitem__, numbers), strict=True))
+                    every = sum(map(lengths.__getitem__, numbers))
+                    once = every if len(firsts) == rows else _total(lengths, values, firsts)
                 columns.append(prefix)
                 levels.append(every / max(rows, 1))
             else:
                 tokens = self._lengths.of_static(vertex)
-                ends.update(dict.fromkeys(prefix, tokens))
+                ends.update(dict.fromkeys(NOTHING if prefix is None else prefix, tokens))
                 every, once = tokens * rows, tokens * len(firsts)
                 if levels:
                     levels[-1] += tokens
@@ -206,8 +211,9 @@ class Counts:
 
     def _slot(
         self, planted: Planted, slot: Slot, bound: dict[str, Arg]
-    ) -> tuple[Callable[[int], float], Column | int]:
-        """How long a value is in this slot, and the values that fill it, by number."""
+    ) -> tuple[dict[int, float] | float, Column | int]:
+        """How long every value is in this slot, all alike when none is known, and the values that
+        fill it, by number."""
         arg = bound.get(slot.name)
         match arg:
             case Ref(id):
@@ -217,7 +223,11 @@ class Counts:
             case _:
                 values = planted.numbered.columns[planted.node.id]
         expected = self._lengths.expected(planted.workflow, arg)
-        return self._lengths.in_slot(slot, expected), values
+        numbers = {values} if isinstance(values, int) else set(values)
+        if numbers.isdisjoint(self._numbering.values):
+            return expected, values
+        length = self._lengths.in_slot(slot, expected)
+        return {number: length(number) for number in numbers}, values
 
 
 class Lengths:

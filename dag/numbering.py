@@ -98,6 +98,15 @@ class Numbering:
         endless = (repeat(c) if isinstance(c, int) else c for c in columns)
         return array("i", map(self._tables[signature].__getitem__, zip(*endless, strict=False)))
 
+    def behind(self, vertex: int, prefix: Column | None, values: Column | int, rows: int) -> Column:
+        """The numbers of prefixes that go on with these values; None goes before the first."""
+        table = self._tables["prefix", vertex]
+        if prefix is None:  # all alike: values alone tell what comes behind apart
+            if isinstance(values, int):
+                return array("i", repeat(table[values], rows))
+            return array("i", map(table.__getitem__, values))
+        return self.combine(("prefix", vertex), (prefix, values), rows)
+
     def combine_one(self, signature: Hashable, key: Hashable) -> int:
         return self._tables[signature][key]
 

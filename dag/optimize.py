@@ -40,7 +40,7 @@ def optimize(
             continue
         rewritten = rule(plan)
         try:
-            verify(rewritten)
+            verify(rewritten, plan)
             verify_same(plan, rewritten)
         except Malformed as error:
             raise EngineError(f"rule {rule.__name__!r} broke the plan: {error}") from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice
+from operator import ne
 
 from .numbering import Column
 from .prefixes import Group
@@ -172,8 +173,9 @@ def shake(order: Sequence[int], rng: random.Random) -> list[int]:
 def new_tokens(groups: Sequence[Group], order: Order) -> float:
     """Prompt tokens behind what each row has in common with the row before it: a quick measure for
     batches that are too large to be gone through many times."""
-    return sum(
-        tokens * sum(column[one] != column[two] for one, two in pairwise(order))
-        for group in groups
-        for column, tokens in zip(group.columns, group.tokens, strict=True)
-    )
+    total = 0.0
+    for group in groups:
+        for column, tokens in zip(group.columns, group.tokens, strict=True):
+            numbers = list(map(column.__getitem__, order))
+            total += tokens * sum(map(ne, numbers, islice(numbers, 1, None)))
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow, refs, writes
@@ -16,12 +17,19 @@ class Malformed(Exception):
     """A plan that is not one; the message names the node."""
 
 
-def verify(plan: Plan) -> None:
-    """Raise Malformed when a node needs what does not stand before it, or an array does not fit."""
-    for part in plan.parts:
-        for workflow in part.workflow.bodies():
-            _verify_workflow(workflow)
-        if part.classes is not None:
+def verify(plan: Plan, known: Plan | None = None) -> None:
+    """Raise Malformed when a node needs what does not stand before it, or an array does not fit.
+
+    What is still the very same object in `known`, a verified plan, is not looked through again.
+    """
+    old = known.parts if known is not None and len(known.parts) == len(plan.parts) else ()
+    for part, before in zip_longest(plan.parts, old):
+        if before is None or part.workflow is not before.workflow:
+            for workflow in part.workflow.bodies():
+                _verify_workflow(workflow)
+        same = known is not None and plan.uses is known.uses and before is not None
+        same = same and part.classes is before.classes and part.workflow is before.workflow
+        if part.classes is not None and not same:
             _verify_classes(part, len(plan.uses))
         if part.order is not None and sorted(part.order) != list(range(part.rows)):
             raise Malformed(f"{part.workflow.name!r}: the order does not hold every row once")
@@ -39,6 +47,8 @@ def verify_same(before: Plan, after: Plan) -> None:
             raise Malformed(f"{name!r}: its inputs have changed")
         if old.workflow.type is not new.workflow.type:
             raise Malformed(f"{name!r}: its output has another type")
+        if old.workflow is new.workflow:
+            continue
         lost = set(side_effects(old.workflow)) ^ set(side_effects(new.workflow))
         if lost:
             raise Malformed(f"{name!r}: the side effect of node {min(lost)!r} has changed")

@@ -9,7 +9,7 @@ Soft: it only says what to evict first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dag.logical import Plan
@@ -27,7 +27,7 @@ class Liveness:
     def __init__(self, plan: Plan) -> None:
         self.left: Counter[int] = Counter()
         self._levels: list[Levels] = [{} for _ in plan.parts]
-        counted: set[tuple[int, int]] = set()
+        counted: set[int] = set()
         for group in plan.prefixes.groups if plan.prefixes is not None else ():
             part = plan.parts[group.part]
             node = part.workflow.nodes.get(group.node)
@@ -38,13 +38,13 @@ class Liveness:
             if any(len(column) != part.rows for column in group.columns):
                 continue  # the body of a map: its calls are not the row's own
             self._levels[group.part][group.node] = group.columns
+            firsts: Sequence[int] = range(part.rows)
+            if part.classes is not None:  # equal calls are made once
+                new = dict(zip(reversed(calls), reversed(firsts), strict=True))
+                firsts = [row for call, row in new.items() if call not in counted]
+                counted.update(new)
             for column in group.columns:
-                if part.classes is None:
-                    self.left.update(column)
-                    continue
-                new = set(zip(column, calls, strict=True)) - counted  # equal calls are made once
-                counted |= new
-                self.left.update(prefix for prefix, _ in new)
+                self.left.update(map(column.__getitem__, firsts))
 
     def lease(
         self, part: int, place: int, node: LLMCall, values: Mapping[str, Any]

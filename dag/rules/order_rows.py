@@ -61,9 +61,11 @@ def _order(part: Part, groups: Sequence[Group], memory: float | None) -> Column 
         return None
     ranked = {id(group): _ranks(part.rows, group) for group in groups}
     tried = permutations(groups) if part.rows * 24 <= TRIED else [tuple(groups)]
-    keys = dict.fromkeys(tuple(id(r) for g in order for r in ranked[id(g)]) for order in tried)
-    columns = {id(r): r for found in ranked.values() for r in found}
-    orders = [_sorted(as_given, [columns[key] for key in chosen]) for chosen in keys]
+    # Many nodes show the same columns: what sorts alike is tried once.
+    keys = dict.fromkeys(
+        tuple(dict.fromkeys(r for g in way for r in ranked[id(g)])) for way in tried
+    )
+    orders = [_sorted(as_given, key) for key in keys]
     starts = sorted((as_given, *orders), key=lambda order: new_tokens(groups, order))
     found: Sequence[int] = starts[0]
     if part.rows <= SMALL:
@@ -84,17 +86,17 @@ def _searched(
     return search([*starts, *routes], footprints.computed, tries)
 
 
-def _ranks(rows: int, group: Group) -> list[list[int]]:
+def _ranks(rows: int, group: Group) -> list[bytes]:
     """The group's columns with numbers in the order of their first row. A column with one number,
     or with one per row, tells nothing or ends all sharing."""
     out = []
     for column in group.columns:
-        ranks: dict[int, int] = {}
-        ranked = [ranks.setdefault(number, len(ranks)) for number in column]
+        ranks = {number: rank for rank, number in enumerate(dict.fromkeys(column))}
         if 1 < len(ranks) < rows:
-            out.append(ranked)
+            out.append(array("i", map(ranks.__getitem__, column)).tobytes())
     return out
 
 
-def _sorted(rows: Iterable[int], keys: Sequence[Sequence[int]]) -> list[int]:
-    return sorted(rows, key=list(zip(*keys, strict=True)).__getitem__) if keys else list(rows)
+def _sorted(rows: Iterable[int], keys: Sequence[bytes]) -> list[int]:
+    columns = [memoryview(key).cast("i") for key in keys]
+    return sorted(rows, key=list(zip(*columns, strict=True)).__getitem__) if keys else list(rows)
