@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .sampler import Draw, choose
 from .scheduler import CannotFit, Scheduler
 from .steps import KEPT, Step
 from .work import Work
+
+log = logging.getLogger("plait")
 
 
 class Runs(Protocol):
@@ -76,10 +79,13 @@ class StepLoop:
             chunks = self.scheduler.schedule(began)
         except CannotFit as stuck:
             return [self._fail(stuck.request, GenerationError(str(stuck)))]
+        except Exception as error:  # whose fault it is cannot be told
+            log.exception("a step could not be scheduled")
+            return self._fail_all(list(self.scheduler.requests()), error)
         try:
             return self._run(chunks, began)
         except Exception as error:
-            return self._fail_all(chunks, error)
+            return self._fail_all([chunk.request for chunk in chunks], error)
 
     def _run(self, chunks: list[Chunk], began: float) -> list[Outcome]:
         layout = self._lay_out(chunks)
@@ -93,12 +99,9 @@ class StepLoop:
         outcomes: list[Outcome] = []
         for request, token, logprob in zip(sampled, chosen.tokens, chosen.logprobs, strict=True):
             error = broken.get(request.number)
-            if error is not None:
-                outcomes.append(self._fail(request, error))
-                continue
-            outcome = self._take(request, token, logprob)
-            if outcome is not None:
-                outcomes.append(outcome)
+            ended = self._fail(request, error) if error else self._take(request, token, logprob)
+            if ended is not None:
+                outcomes.append(ended)
         whole = self._clock() - began
         step = Step.of(layout, len(sampled), self._work, began, ran - ready, whole)
         self.steps.append(step)
@@ -212,15 +215,11 @@ class StepLoop:
         self.tally.failed += 1
         return Outcome(request, error=error)
 
-    def _fail_all(self, chunks: Sequence[Chunk], cause: Exception) -> list[Outcome]:
+    def _fail_all(self, requests: Sequence[Request], cause: Exception) -> list[Outcome]:
         """A step broke: its requests fail, and what they computed in it is not trusted."""
-        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
-            error: PlaitError = GenerationError("out of memory in a forward: lower kv_memory")
-            error.__cause__ = cause
-        else:
-            error = _as_plait(cause, "a step failed")
+        error = _as_plait(cause, "a step failed")
         alive = {id(r) for r in self.scheduler.requests()}
-        return [self._fail(c.request, error) for c in chunks if id(c.request) in alive]
+        return [self._fail(request, error) for request in requests if id(request) in alive]
 
 
 def _draws(requests: Sequence[Request]) -> tuple[list[Draw], dict[int, PlaitError]]:
@@ -238,9 +237,12 @@ def _draws(requests: Sequence[Request]) -> tuple[list[Draw], dict[int, PlaitErro
 
 
 def _as_plait(cause: Exception, what: str) -> PlaitError:
-    """An error of plait's own as it is, any other as a fault of the engine."""
+    """An error of plait's own as it is, lack of memory by name, others as faults of the engine."""
     if isinstance(cause, PlaitError):
         return cause
-    error = EngineError(f"{what}: {type(cause).__name__}: {first_line(cause)}")
+    if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        error: PlaitError = GenerationError(f"{what}: out of memory: lower kv_memory")
+    else:
+        error = EngineError(f"{what}: {type(cause).__name__}: {first_line(cause)}")
     error.__cause__ = cause
     return error

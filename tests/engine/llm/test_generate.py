@@ -17,6 +17,7 @@ from plait.engine.generation import Generation
 from plait.engine.llm import LLM
 from plait.engine.llm.attention.plan import Layout
 from plait.engine.llm.costs import Costs
+from plait.engine.llm.request import Chunk
 
 Build = Callable[..., LLM]
 HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
@@ -345,17 +346,55 @@ async def test_close_returns_whoever_calls_it_and_however_often(engine: Build) -
     assert all(isinstance(e, EngineError) for e in ended)
 
 
+async def test_a_schedule_that_breaks_fails_those_who_wait_and_run(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(max_running=1)
+    real, steps = llm._loop.scheduler.schedule, iter(range(1000))
+
+    def sometimes(now: float) -> list[Chunk]:
+        if next(steps) == 3:
+            raise RuntimeError("boom")
+        return real(now)
+
+    monkeypatch.setattr(llm._loop.scheduler, "schedule", sometimes)
+    calls = [llm.generate([3, i], Sampling(max_tokens=40, ignore_eos=True)) for i in range(4)]
+    ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+    assert all(isinstance(e, EngineError) and "boom" in str(e) for e in ended)
+    assert (await one(llm, [3], Sampling(max_tokens=1))).usage.completion_tokens == 1
+    counters = llm.counters()
+    assert (counters.failed, counters.held_pages, counters.waiting) == (4, 0, 0)
+
+
 async def test_a_step_loop_that_breaks_ends_its_calls(
     engine: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong outside of a step cannot be put down to a request: all end, none hangs."""
+    """What goes wrong outside of a step closes the engine: none of its calls hangs."""
     llm, other = engine(), engine()
 
-    def broken(now: float) -> None:
+    def broken() -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(llm._loop.scheduler, "schedule", broken)
+    monkeypatch.setattr(llm._loop, "step", broken)
     with pytest.raises(EngineError, match="closed"):
         await asyncio.wait_for(llm.generate([3, 4], Sampling(max_tokens=4)), 20)
     llm.close()
     assert (await one(other, [3], Sampling(max_tokens=1))).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize("cause", [MemoryError(), torch.OutOfMemoryError("CUDA")])
+async def test_a_forward_without_memory_fails_its_requests_only(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    llm = engine()
+    run, full = llm._loop._runner.run, [True]
+
+    def sometimes(layout: Layout) -> torch.Tensor:
+        if full and full.pop():
+            raise cause
+        return run(layout)
+
+    monkeypatch.setattr(llm._loop._runner, "run", sometimes)
+    with pytest.raises(GenerationError, match="out of memory: lower kv_memory"):
+        await llm.generate([3, 4], Sampling(max_tokens=4))
+    assert (await one(llm, [3, 4], Sampling(max_tokens=1))).usage.completion_tokens == 1
