@@ -59,5 +59,5 @@ async def _run_body(
     executor: Executor, program: Program, node: Map | Loop, wiring: Wiring,
     inputs: dict[str, Any], path: str,
 ) -> Any:  # fmt: skip
-    behind = program.wiring.behind(node.id) + program.behind
+    behind = program.wiring.behind[node.id] + program.behind
     return await executor.run_body(wiring, inputs, program.row, program.path + path, behind)

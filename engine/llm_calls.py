@@ -81,7 +81,7 @@ def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:
 
     The share of the row's longest chain that is left, in 0 to 1. Ageing is the scheduler's.
     """
-    left = program.wiring.ahead(node.id) + program.behind
+    left = program.wiring.ahead[node.id] + program.behind
     return min(1.0, left / (executor.wiring.length or 1.0)) - program.row.rank
 
 

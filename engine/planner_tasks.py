@@ -24,7 +24,7 @@ async def run_planned(executor: Executor, program: Program, node: PlanAndRun) ->
         used = said.usage.completion_tokens
         raise GenerationError(f"max_tokens ended the plan after {used} tokens")
     workflow = read_tasks(said.text, node.name, node.offered, node.max_tasks)
-    behind = program.wiring.behind(node.id) + program.behind
+    behind = program.wiring.behind[node.id] + program.behind
     path = f"{program.path}{node.id}/"
     wiring = Wiring(workflow).prepare()
     value = await executor.run_body(wiring, {}, program.row, path, behind)

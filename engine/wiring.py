@@ -126,28 +126,26 @@ class Wiring:
 
     # -- chains --------------------------------------------------------------------------------
 
-    def ahead(self, id: str) -> float:
-        """The longest chain of work from a node's start to the output, in generated tokens."""
-        return self._behind[self.index[id]] + _length(self.nodes[self.index[id]], self.bodies)
+    @cached_property
+    def ahead(self) -> dict[str, float]:
+        """By node, the longest chain of work from its start to the output, in generated tokens."""
+        return {id: behind + _length(self.nodes[self.index[id]], self.bodies)
+                for id, behind in self.behind.items()}  # fmt: skip
 
-    def behind(self, id: str) -> float:
+    @cached_property
+    def behind(self) -> dict[str, float]:
         """The same from its end on."""
-        return self._behind[self.index[id]]
+        found = dict.fromkeys(self.index, 0.0)
+        for node in reversed(self.nodes):  # those that need a node stand behind it
+            chain = found[node.id] + _length(node, self.bodies)
+            for id in node.needs():
+                found[id] = max(found[id], chain)
+        return found
 
     @cached_property
     def length(self) -> float:
         """The longest chain of the whole body."""
-        return max((self.ahead(id) for id in self.index), default=0.0)
-
-    @cached_property
-    def _behind(self) -> tuple[float, ...]:
-        found = [0.0] * len(self.nodes)
-        for i in range(len(self.nodes) - 1, -1, -1):  # those that need a node stand behind it
-            node = self.nodes[i]
-            chain = found[i] + _length(node, self.bodies)
-            for id in node.needs():
-                found[self.index[id]] = max(found[self.index[id]], chain)
-        return tuple(found)
+        return max(self.ahead.values(), default=0.0)
 
     def prepare(self) -> Wiring:
         """Work out everything now, so that mistakes show before the first row runs."""
