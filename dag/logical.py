@@ -90,7 +90,8 @@ class Plan:
     def calls(self, tools: bool = False) -> tuple[int, bool]:
         """LLM (or tool) calls known so far, and whether values at run time decide the rest."""
         steps = [s for s in self.steps if (s.effect if tools else s.model) is not None]
-        unknown = (s.calls is None or s.when == "branch" or s.operator == "Agent" for s in steps)
+        grows = ("Agent", "PlanAndRun")
+        unknown = (s.calls is None or s.when == "branch" or s.operator in grows for s in steps)
         open_ended = self.live or any(unknown)
         return sum(s.calls or 0 for s in steps if s.when != "branch"), open_ended
 

@@ -243,3 +243,38 @@ def test_texts_of_a_model_never_raise_anything_else() -> None:
             before.add(node.id)
 
     check()
+
+
+def test_its_plan_says_that_more_calls_may_come() -> None:
+    with Engine(backend="fake") as engine:
+        found = engine.explain(research, [{"question": "q"}])
+    assert found.calls() == (1, True)
+    assert "at most 4 tasks" in str(found) and "1 LLM call and more as values decide" in str(found)
+
+
+def test_two_planners_are_never_taken_for_one() -> None:
+    """What their tasks may call differs although they are told the same."""
+
+    def named(sign: str) -> Any:
+        @tool(effect="pure")
+        def look_up(name: str) -> str:
+            """Find."""
+            return name + sign
+
+        @plait.plan_and_run(calls=[look_up])
+        def planner(question: str) -> str:
+            return question
+
+        return planner
+
+    one, two = named("?"), named("!")
+
+    @plait.workflow
+    def flow(question: str) -> list[str]:
+        return [one(question), two(question)]
+
+    said = plan(task("look_up", name="a"), answer="#1")
+    with Engine(backend=FakeBackend(from_function(lambda text: said))) as engine:
+        run = engine.run(flow, [{"question": "q"}] * 2)
+    assert run.outputs == [["a?", "a!"]] * 2
+    assert run.stats.merged > 0  # the planner's own call is one
