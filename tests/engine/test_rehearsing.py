@@ -1,0 +1,175 @@
+"""The rehearsal beside the real thing: a batch on a tiny model does what was said it would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plait import Engine, llm, system, tool, user, workflow
+from plait.dag.errors import PlaitError
+from plait.dag.estimates import Estimates
+from plait.dag.serving import Ask
+from plait.dag.workflow import as_workflow
+from plait.engine import history
+from plait.engine.backends.local import LocalBackend
+from plait.engine.corrected import corrected, step_seconds
+from plait.engine.llm.costs import Costs
+from plait.engine.planning import plan_for
+from plait.engine.priced import price_on
+from plait.engine.rehearsed import Rehearsing
+from plait.engine.run import Run
+
+from .llm import models
+
+TOKENS = 12
+SYSTEM = "You say what is written, and you say it as it was written, word for word. "
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save_with_tokenizer(tmp_path_factory.mktemp("bytes"))
+
+
+@pytest.fixture
+def engine(model: Path) -> Iterator[Engine]:
+    with Engine(model=model) as engine:
+        yield engine
+
+
+@llm(max_tokens=TOKENS)
+def tell(text: str) -> Any:
+    return [system(SYSTEM), user(f"Tell me about {text}.")]
+
+
+@llm(max_tokens=TOKENS)
+def judge(text: str, page: str) -> Any:
+    return [system(SYSTEM), user(f"Judge {page} by {text}.")]
+
+
+@tool(effect="pure")
+def page_of(text: str) -> str:
+    return f"page {len(text) % 2} " * 20
+
+
+@workflow
+def report(text: str) -> Any:
+    return [tell(text), judge(text, page_of(text))]
+
+
+ROWS = [{"text": f"{name} {i % 12}"} for i, name in enumerate(["bees", "ants", "a bee"] * 5)]
+GRAPH = as_workflow(report)
+
+
+def learned(engine: Engine, rows: list[dict[str, Any]]) -> tuple[Run, Estimates]:
+    run = engine.run(report, rows)
+    return run, Estimates(sample=history.observed(GRAPH, run.stats.as_json()))
+
+
+def backend_of(engine: Engine) -> LocalBackend:
+    assert isinstance(engine.backend, LocalBackend)
+    return engine.backend
+
+
+def done_by(engine: Engine) -> tuple[int, int]:
+    found = backend_of(engine).llm("default").counters()
+    return found.prefill_tokens, found.generated_tokens
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_counts_are_those_of_the_run(model: Path, planned: bool) -> None:
+    # Not so the steps of a model this small: they are over before the next call is there.
+    with Engine(model=model) as teacher:
+        _, known = learned(teacher, ROWS)
+    with Engine(model=model) as engine:
+        cost = price_on(backend_of(engine), GRAPH, ROWS, known, planned=planned).cost
+        run = engine.run(report, ROWS, plan=planned)
+        prefill, generated = done_by(engine)
+    assert cost is not None and cost.rehearsed is not None
+    assert cost.decode_tokens == pytest.approx(generated, rel=0.05)
+    assert cost.prefill_tokens == pytest.approx(prefill, rel=0.1)
+    assert cost.decode_steps >= TOKENS
+    for name, node in run.stats.nodes.items():
+        assert cost.rehearsed.nodes[name].calls == node.calls
+        assert cost.rehearsed.nodes[name].merged == pytest.approx(node.merged, abs=1)
+
+
+def test_a_run_that_learns_knows_how_fast_the_machine_is(engine: Engine) -> None:
+    backend = backend_of(engine)
+    before = step_seconds(backend, ["default"])
+    run = engine.run(report, ROWS)
+    taken = step_seconds(backend, ["default"]) - before
+    plan, stats = plan_for([(GRAPH, ROWS)]), run.stats.as_json()
+    found = corrected(backend, plan, ROWS, stats, taken)
+    twice = corrected(backend, plan, ROWS, stats, 2 * max(taken, 0.1))
+    assert taken > 0 and twice.disturbed > 0
+    if taken >= 0.1:
+        assert twice.disturbed == pytest.approx(2 * found.disturbed)
+    assert corrected(backend, plan, ROWS, stats, 0.0).disturbed == 1.0
+
+
+def test_half_of_the_rows_are_rehearsed_and_the_rest_reckoned(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = backend_of(engine)
+    whole = price_on(backend, GRAPH, ROWS, Estimates()).cost
+    monkeypatch.setattr("plait.engine.priced.REHEARSED_TOKENS", 100)
+    part = price_on(backend, GRAPH, ROWS, Estimates()).cost
+    assert whole is not None and part is not None
+    assert whole.rehearsed is not None and part.rehearsed is not None
+    assert part.rehearsed.rows < whole.rehearsed.rows == len(ROWS)
+    assert part.seconds == pytest.approx(whole.seconds, rel=0.5)
+
+
+def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
+    model = Rehearsing(Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0),
+                       pages=64)  # fmt: skip
+    model.add(1, Ask(range(10), (91, 92, 93), 3), 0.0)
+    assert model.busy
+    first, second, third = model.step(0.0), model.step(2.0), model.step(3.5)
+    assert first.seconds == pytest.approx(1.0 + 10 * 0.1) and not first.done
+    assert second.seconds == pytest.approx(1.5) and third.done[0].computed == 10
+    assert not model.busy and model.used.decode_tokens == 3 and model.used.prefill_tokens == 10
+    model.add(2, Ask(range(10), (91,), 1), 5.0)  # the cache has all but the last token
+    assert model.step(5.0).done[0].computed == 1
+
+
+def test_what_never_fits_is_told_with_its_size() -> None:
+    model = Rehearsing(Costs(), pages=2)
+    model.add(1, Ask(range(100), (1,), 1), 0.0)
+    with pytest.raises(PlaitError, match="100 tokens does not fit: the KV memory holds 32"):
+        model.step(0.0)
+
+
+def test_history_is_kept_beside_runs_and_added_up(tmp_path: Path, engine: Engine) -> None:
+    run, _ = learned(engine, ROWS[:4])
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for _ in range(2):
+        history.learn(runs / "one", GRAPH, run.stats.as_json(), {"default": "tiny"})
+    known = history.estimates(runs, {"default": "tiny"})
+    node = next(n for n in GRAPH.nodes.values() if n.id == "tell")
+    seen = known.seen(node)
+    assert seen is not None and seen[1] == "history" and 0 < seen[0].answers.mean <= TOKENS
+    made = run.stats.nodes["tell"].calls - run.stats.nodes["tell"].merged
+    assert seen[0].answers.count == 2 * made
+    assert history.estimates(runs, {"default": "another"}).seen(node) is None
+    history.learn(tmp_path / "alone" / "run", GRAPH, run.stats.as_json(), {})
+    assert not (tmp_path / "alone").exists()
+    (runs / history.NAME).write_text("{broken")
+    assert history.read(runs) == {}
+
+
+def test_what_was_expected_is_put_beside_what_came(tmp_path: Path, engine: Engine) -> None:
+    run, _ = learned(engine, ROWS[:4])
+    stats = json.loads(json.dumps(run.stats.as_json()))
+    unknown = history.expected(GRAPH, {"expected": {}, "stats": stats})
+    assert unknown.history == {} and unknown.sample == {}
+    assert history.expected(GRAPH, {"stats": stats}).sample
+    history.add(tmp_path, history.observed(GRAPH, stats, {"default": "tiny"}))
+    noted = history.to_session(GRAPH, tmp_path, {"default": "tiny"})
+    known = history.expected(GRAPH, {"expected": noted, "stats": stats})
+    assert len(known.history) == 3
