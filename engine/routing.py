@@ -31,8 +31,7 @@ class Routes:
     def choose(self, key: Hashable, there: Sequence[bool]) -> int:
         """The worker of a call that begins with `key`. `there`: by worker, whether it has the
         call's model loaded. To be followed by `begins`."""
-        most = math.ceil(SHARE * (sum(self.under_way) + 1) / len(there)) + SLACK
-        free = [w for w, calls in enumerate(self.under_way) if calls < most]
+        free = [worker for worker in range(len(there)) if self.has_room(worker)]
         last = self._last.get(key)
         if last is None or last not in free or not there[last]:
             last = min(free, key=lambda w: (not there[w], self.under_way[w]))
@@ -41,6 +40,11 @@ class Routes:
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)
         return last
+
+    def has_room(self, worker: int) -> bool:
+        """Whether a worker may take one more call."""
+        calls = self.under_way
+        return calls[worker] < math.ceil(SHARE * (sum(calls) + 1) / len(calls)) + SLACK
 
     def begins(self, worker: int) -> None:
         self.under_way[worker] += 1

@@ -86,8 +86,9 @@ class Sim:
         self.moving: str | None = None
         self.order = count()
         self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.done: list[set[str]] = [{"topic"} for _ in range(self.rows)]
-        self.begun: list[set[str]] = [{"topic"} for _ in range(self.rows)]
+        given = [node.id for node in self.workflow.inputs]
+        self.done = [set(given) for _ in range(self.rows)]
+        self.begun = [set(given) for _ in range(self.rows)]
         self.waiting: list[tuple[int, str, Place]] = []
         self.failed: set[int] = set()
         for row in range(self.rows):

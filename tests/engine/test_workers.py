@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import plait
 from plait import Engine, llm, workflow
+from plait.dag.sampling import Sampling
+from plait.engine.backends.backend import Call
 from plait.engine.backends.workers import Workers
 from plait.engine.routing import SHARE, SLACK, Routes
 
@@ -91,3 +95,59 @@ def test_workers_take_turns_each_under_its_own_memory(two: dict[str, Path]) -> N
         loads = [sum(c["loads"] for c in w["loads"].values())
                  for w in engine.backend.describe()["workers"]]  # fmt: skip
     assert not run.failed and max(loads) <= 2
+
+
+class Door:
+    """A worker whose model comes when it is told so."""
+
+    def __init__(self, there: bool) -> None:
+        self.there, self.seen, self.stopped = there, 0, 0
+        self.opened = asyncio.Event()
+
+    def has(self, model: str) -> bool:
+        return self.there
+
+    async def generate(self, call: Call) -> list[Any]:
+        self.seen += 1
+        if not self.there:
+            assert call.waits is not None
+            call.waits(True)
+            try:
+                await self.opened.wait()
+            except asyncio.CancelledError:
+                self.stopped += 1
+                raise
+            finally:
+                call.waits(False)
+        await asyncio.sleep(0.001)
+        return ["done"]
+
+
+async def test_a_call_that_waits_for_a_model_goes_to_who_has_it() -> None:
+    first, second = Door(there=False), Door(there=False)
+    workers = Workers([first, second])  # type: ignore[list-item]
+    told: list[bool] = []
+    calls = [
+        asyncio.create_task(workers.generate(Call(f"{i}", Sampling(), waits=told.append)))
+        for i in range(8)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert first.seen + second.seen == 8 and first.seen and second.seen
+    second.there = True
+    second.opened.set()  # the first worker's model never comes
+    done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
+    assert done == [["done"]] * 8
+    assert first.stopped == first.seen and told.count(True) == told.count(False)
+
+
+async def test_cancelling_a_call_stops_it_where_it_is() -> None:
+    door = Door(there=False)
+    workers = Workers([door])  # type: ignore[list-item]
+    call = asyncio.create_task(workers.generate(Call("x", Sampling())))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0)
+    assert door.stopped == 1
