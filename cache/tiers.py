@@ -15,6 +15,10 @@ from .pages import PageAllocator
 from .paths import host_step
 from .value import ValueFunction
 
+AT_ONCE = 8
+"""Pages of a leaf that move to the host together at least: few copies instead of many, and as many
+fewer nodes to bring back."""
+
 
 class TieredTree(PageTree):
     """A page tree that can shrink, with or without a host tier."""
@@ -66,13 +70,15 @@ class TieredTree(PageTree):
 
     def trim(self, node: Node, need: int, now: float) -> Eviction:
         """Drop or offload the last pages of a leaf, the whole leaf when `need` covers it."""
-        count = min(need, len(node.pages))
+        together = min(max(need, AT_ONCE), len(node.pages))
+        to_host = self._goes_to_host(node, now) and self._make_host_room(together, now)
+        count = together if to_host else min(need, len(node.pages))
         keep = len(node.pages) - count
         pinned = node.pinned_until(now) > now
         tokens = len(node.tokens) - keep * self.page_size
         event = Eviction(tokens, count, self.leaves.value(node, now), now - node.last_used, pinned)
         self.cached_pages -= count
-        if self._goes_to_host(node, now) and self._make_host_room(count, now):
+        if to_host:
             return self._offload(node, keep, event, now)
         self._drop_below(node)
         if keep:
@@ -103,6 +109,8 @@ class TieredTree(PageTree):
     def _make_host_room(self, pages: int, now: float) -> bool:
         """Drop the host leaves used longest ago until so many pages are free there."""
         assert self.host is not None
+        if pages > self.host.allocator.total:
+            return False
         while self.host.allocator.free < pages:
             leaf = self.host.oldest_leaf()
             if leaf is None:
