@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 
 from ..dag.draw import svg
 from ..dag.errors import ConfigError
+from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.picture import picture
 from ..dag.picture_json import to_json as picture_json
@@ -119,6 +120,11 @@ class Batch:
         backend = engine.backend
         self._watched = backend if isinstance(backend, Watchable) else None
         self._watch = Watch(self._watched.counters() if self._watched else None)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is followed, once the first row has begun."""
+        return self._executor.plan
 
     @property
     def stats(self) -> Stats:

@@ -50,7 +50,7 @@ def test_the_run_directory_says_everything_about_the_run(here: Path, plait: Plai
 def test_without_output_the_results_are_in_the_run_directory(here: Path, plait: Plait) -> None:
     write_rows(here / "rows.jsonl", topics(2))
     assert plait(*RUN).code == 0
-    (run,) = (here / "runs").iterdir()
+    (run,) = (path for path in (here / "runs").iterdir() if path.is_dir())
     assert run.name.startswith("report-") and len(read(run / "out.jsonl")) == 2
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from ..dag.remaining import Expected
     from ..engine.batch import Batch
     from ..engine.run import Stats
 
@@ -78,6 +79,7 @@ class Progress:
         """Rows finished by an earlier start."""
         self.began = time.perf_counter()
         self.speed = Speed(Snapshot.of(batch.stats, self.began))
+        self._expected: tuple[Expected, ...] | None = None
 
     def tick(self) -> None: ...
 
@@ -103,11 +105,26 @@ class Progress:
         if stats.completion_tokens:
             said.append(f"{speed.per_second('tokens'):,.0f} tokens/s")
         said.append(f"{speed.per_second('calls'):,.0f} calls/s")
-        left = speed.left((stats.rows_total or 0) - stats.rows_done)
+        left = self._left_by_calls() or speed.left((stats.rows_total or 0) - stats.rows_done)
         if left and not self.batch.stopped:
             least, most = map(spell, left)
             said.append(f"{least} left" if least == most else f"{least} to {most} left")
         return said
+
+    def _left_by_calls(self) -> tuple[float, float] | None:
+        """By the plan's calls, where all of them are known; else rows must tell."""
+        from ..dag.remaining import Made, expected, seconds_left
+
+        plan, stats = self.batch.plan, self.batch.stats
+        if plan is None:
+            return None
+        if self._expected is None:
+            self._expected = expected(plan)
+        made = {
+            name: Made(node.calls - node.merged, node.completion_tokens)
+            for name, node in stats.nodes.items() if node.completion_tokens
+        }  # fmt: skip
+        return seconds_left(self._expected, made, stats.seconds - stats.planning_seconds)
 
 
 class PlainProgress(Progress):
