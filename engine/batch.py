@@ -25,7 +25,7 @@ from ..dag.picture_json import to_json as picture_json
 from ..dag.plan import make_plan
 from .engine import Engine
 from .executor import DEFAULT_WINDOW, Executor, Options
-from .history import learn
+from .history import expected, learn
 from .planning import check_disabled, rules_off
 from .predicted import prediction
 from .results import Id, Results, reorder
@@ -236,7 +236,8 @@ class Batch:
         costs = self._watched.costs()
         same = {name: alias for alias, name in [*self.settings.models.items()][::-1]}
         engines = {alias: same[name] for alias, name in self.settings.models.items()}
-        return prediction(plan, costs, stats, self._watch.work(), engines)
+        known = expected(self.workflow, self.config["sessions"][-1])
+        return prediction(plan, costs, stats, self._watch.work(), engines, known)
 
     def discard(self) -> None:
         """Take the directory away again, unless it holds results or earlier starts."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..dag.analyze import history
 from ..dag.cost import Cost, Costs, Profile, cost_of
+from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.names import named_nodes
 from ..dag.nodes import LLMCall
@@ -33,19 +34,20 @@ class NodeCost:
 
 def prediction(
     plan: Plan, costs: Mapping[str, Costs], stats: Mapping[str, Any],
-    work: Mapping[str, Mapping[str, float]], engines: Mapping[str, str],
+    work: Mapping[str, Mapping[str, float]], engines: Mapping[str, str], expected: Estimates,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The prediction for a plan whose models have these costs, and None when they are not known.
 
-    `seconds_at_most` knows nothing of the run: every answer takes max_tokens. `seconds` knows how
-    long answers were and how long tools took (`stats`), so what is wrong with it is wrong with the
-    model of costs. Both leave loading out. `work` is what each engine was measured to do, and
-    `engines` says which one an alias stands for.
+    `seconds_before` is for what was expected when the run began: what earlier runs have shown, else
+    answers as long as they may be (then `at_most`). `seconds` knows how long answers were and how
+    long tools took (`stats`), so what is wrong with it is wrong with the model of costs. Both
+    leave loading out, and are sums without a rehearsal. `work` is what each engine was measured to
+    do, and `engines` says which one an alias stands for.
     """
     if plan.prefixes is None or not plan.models or not set(plan.models) <= set(costs):
         return None
     loaded = frozenset(plan.models)
-    before = cost_of(plan, Profile(costs, loaded=loaded))
+    before = cost_of(plan, Profile(costs, loaded=loaded, estimates=expected))
     lengths, tools = history(stats, plan)
     profile = Profile(costs, loaded=loaded, lengths=lengths, tool_seconds=tools)
     after = cost_of(plan, profile)
@@ -54,7 +56,8 @@ def prediction(
     for name, seconds in shared_out(stats, work, costs, models).items():
         nodes.setdefault(name, {})["engine_seconds"] = seconds
     return {
-        "seconds_at_most": before.seconds, "seconds": after.seconds, "bound": after.bound,
+        "seconds_before": before.seconds, "at_most": not before.certain,
+        "seconds": after.seconds, "bound": after.bound,
         "path": list(after.path), "calibrated": all(_measured(costs[m]) for m in plan.models),
         "nodes": nodes,
     }  # fmt: skip

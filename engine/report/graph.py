@@ -216,8 +216,9 @@ def _sentence(facts: Facts) -> str:
     rough = "" if told["calibrated"] else (
         " The costs are rough guesses: <code>plait doctor --model</code> measures them."
     )  # fmt: skip
+    most = "at most " if told["at_most"] else ""
     return (
         f"<p>Took <b>{short_time(stats['seconds'])}</b>. Predicted "
         f"<b>{short_time(told['seconds'])}</b> for answers of this length, {e(by)}; before the "
-        f"run, at most {short_time(told['seconds_at_most'])}.{rough}</p>"
+        f"run, {most}{short_time(told['seconds_before'])}.{rough}</p>"
     )
