@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import Problem, WorkflowError, first_line
-from .messages import Message
+from .messages import Message, Role
 from .probe import disagreement
 from .source import Source, of_error, of_function, problem_at
 from .symbols import FILLS, HINT, Markers, Symbol
 from .template import Part, Slot, Template, Text
+from .unordered import fenced
 
 
 def capture(name: str, body: Callable[..., Any], types: Mapping[str, Any]) -> Template:
@@ -64,14 +65,18 @@ def _named(problem: Problem, name: str) -> Problem:
 def to_template(prompt: Any, split: Callable[[str], tuple[Part, ...]]) -> Template:
     """A template from what a body returned; `split` finds the slots in a text."""
     if isinstance(prompt, str | Symbol):
-        return Template((Text("user", split(_content(prompt))),), bare=True)
+        return Template((_text("user", split(_content(prompt))),), bare=True)
     if isinstance(prompt, Message):
         prompt = [prompt]
     if isinstance(prompt, list | tuple) and prompt and all(isinstance(m, Message) for m in prompt):
         if any(m.tool_calls or m.name is not None for m in prompt):
             raise TypeError("messages with tool calls have no template")
-        return Template(tuple(Text(m.role, split(_content(m.content))) for m in prompt))
+        return Template(tuple(_text(m.role, split(_content(m.content))) for m in prompt))
     raise TypeError(f"it returns {type(prompt).__name__}, not a str or a list of messages")
+
+
+def _text(role: Role, pieces: tuple[Part, ...]) -> Text:
+    return Text(role, *fenced(pieces))
 
 
 def _content(text: Any) -> str:

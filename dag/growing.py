@@ -243,6 +243,9 @@ class Lengths:
             return self._measure(str(vertex.label))
         return ROLE_TOKENS if vertex.kind == "role" else 0.0
 
+    def of_text(self, text: str) -> float:
+        return self._measure(text)
+
     def in_slot(self, slot: Slot, expected: float) -> Callable[[int], float]:
         shape = (slot.path, slot.conversion, slot.spec)
         known, values = self._known, self._values

@@ -84,6 +84,8 @@ class Slot:
 
 
 Part = str | Slot
+Free = tuple[tuple[int, int], ...]
+"""Parts of a text whose order does not matter: (first, end) of each among its pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Text:
 
     role: Role
     parts: tuple[Part, ...]
+    free: tuple[Free, ...] = ()
+    """Groups of parts that may be exchanged; see `unordered`."""
 
     def render(self, values: Mapping[str, Any]) -> str:
         return "".join([p if isinstance(p, str) else p.render(values) for p in self.parts])

@@ -14,6 +14,7 @@ from .sampling import Sampling
 from .template import Template, Text
 from .trace import Missing
 from .types import fits
+from .unordered import joined
 from .yaml_scope import Scope
 from .yaml_text import Value
 from .yaml_types import read_type
@@ -22,7 +23,7 @@ ROLES = ("system", "user", "assistant")
 SAMPLING = tuple(SamplingOptions.__annotations__)
 _PROMPT = ("system", "schema", "model", *SAMPLING)
 KEYS: dict[str, tuple[str, ...]] = {
-    "llm": _PROMPT,
+    "llm": ("unordered", *_PROMPT),
     "agent": ("tools", "max_turns", *_PROMPT),
     "tool": ("args",),
     "map": ("over", "with", "max_width"),
@@ -72,7 +73,7 @@ def read_node(id: str, written: Value, scope: Scope) -> Node:
 
 def _prompt_node(id: str, kind: str, written: Value, scope: Scope) -> Node | None:
     fields: dict[str, Value] = written.value
-    template, bound = _template(fields[kind], fields.get("system"), scope)
+    template, bound = _template(fields[kind], fields.get("system"), fields.get("unordered"), scope)
     sampling = _sampling(written, scope)
     returns: Any = str
     if "schema" in fields:
@@ -91,8 +92,11 @@ def _prompt_node(id: str, kind: str, written: Value, scope: Scope) -> Node | Non
     return Agent(**known, tools=_specs(fields["tools"], scope), max_turns=turns)
 
 
-def _template(written: Value, system: Value | None, scope: Scope) -> tuple[Template, Args]:
-    """The prompt: a text, or a list of messages like `{user: text}`."""
+def _template(
+    written: Value, system: Value | None, unordered: Value | None, scope: Scope
+) -> tuple[Template, Args]:
+    """The prompt: a text, or a list of messages like `{user: text}`. Unordered parts go before the
+    last message's text."""
     texts: list[tuple[str, Value]] = [("system", system)] if system is not None else []
     items = written.value if isinstance(written.value, list) else None
     bare = items is None and system is None
@@ -111,8 +115,22 @@ def _template(written: Value, system: Value | None, scope: Scope) -> tuple[Templ
             messages.append(Text(cast(Role, role), scope.parts(text.value, text)))
         else:
             scope.wrong(text, f"the {role} message must be a text", "put it in quotes")
+    if unordered is not None and messages:
+        messages[-1] = _with_unordered(messages[-1], unordered, scope)
     bound = scope.bound(tuple(part for m in messages for part in m.parts))
     return Template(tuple(messages), bare), bound
+
+
+def _with_unordered(text: Text, written: Value, scope: Scope) -> Text:
+    """A message with parts in front whose order does not matter, blank lines between them."""
+    items = written.value if isinstance(written.value, list) else []
+    texts = [item.value for item in items if isinstance(item.value, str)]
+    if not texts or len(texts) < len(items):
+        scope.wrong(written, "'unordered' is a list of texts", 'write ["{{a}}", "{{b}}"]')
+        return text
+    read = [scope.parts(t, item) for t, item in zip(texts, items, strict=True)]
+    pieces, spans = joined([part for part in read if part])
+    return Text(text.role, (*pieces, "\n\n", *text.parts), (spans,))
 
 
 def _sampling(written: Value, scope: Scope) -> Sampling:

@@ -17,6 +17,7 @@ from .hoist_tools import hoist_tools
 from .merge_calls import merge_calls
 from .order_rows import order_rows
 from .prune_unused import prune_unused
+from .reorder_parts import reorder_parts
 from .share_prefixes import share_prefixes
 from .split_prefill import split_prefill
 
@@ -30,6 +31,8 @@ RULES: tuple[Rule, ...] = (
     fold_constants,
     # Before anything is counted: what is never used is no work.
     prune_unused,
+    # Changes prompts, so before anything is found in them or compared.
+    reorder_parts,
     # These mark nodes, so they go before the rules that keep nodes in what they find.
     split_prefill,
     hoist_tools,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .dag.messages import Message, assistant, system, user
     from .dag.plan_and_run import plan_and_run
     from .dag.sampling import Sampling
+    from .dag.unordered import unordered
     from .dag.workflow import workflow
     from .engine.engine import Engine
     from .engine.generation import Generation, Usage
@@ -74,6 +75,7 @@ _HOMES = {
     "system": "dag.messages",
     "tool": "tools.tool",
     "Usage": "engine.generation",
+    "unordered": "dag.unordered",
     "user": "dag.messages",
     "when": "dag.control",
     "workflow": "dag.workflow",
@@ -118,6 +120,7 @@ __all__ = [
     "sqlite_tool",
     "system",
     "tool",
+    "unordered",
     "user",
     "when",
     "workflow",
