@@ -208,7 +208,7 @@ def _sentence(facts: Facts) -> str:
     """What was predicted of the whole batch, beside what it took."""
     told = facts.predicted
     stats = facts.sessions[-1].get("stats", {})
-    if not told or "seconds" not in stats:
+    if "seconds_before" not in told or "seconds" not in stats:
         return ""
     by = f"bound by {told['bound']}" + (
         f" ({' → '.join(told['path'])})" if told["bound"] == "critical path" else ""
