@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import plait
-from plait import Engine, llm, workflow
+from plait import llm, workflow
 from plait.benchmarks.workflow_shapes import two_models
 from plait.dag import phases as module
 from plait.dag.nodes import Input, LLMCall, Ref, Seq, Workflow
@@ -99,15 +98,3 @@ def test_bodies_ask_for_their_models_in_turn() -> None:
 
     assert phases(mapped.workflow) == ("a", "b")
     assert phases(looped.workflow) == ("a", "b", "a", "b", "a")
-
-
-def test_a_run_loads_no_more_often_than_it_must(tmp_path: Path) -> None:
-    from ..engine.llm import models
-
-    paths = {alias: models.save_with_tokenizer(tmp_path / alias) for alias in ("small", "big")}
-    rows = [{"document": f"d{i % 3}", "question": f"q{i}"} for i in range(6)]
-    with Engine(models=paths, kv_memory="1MiB", memory="1600KiB") as engine:
-        run = engine.run(two_models, rows)
-        loads = engine.backend.describe()["loads"]
-    assert all(row.ok for row in run)
-    assert sum(count["loads"] for count in loads.values()) == len(phases(two_models.workflow))

@@ -9,7 +9,9 @@ import pytest
 
 import plait
 from plait import llm, tool, workflow
+from plait.benchmarks.two_models import searching
 from plait.dag.ahead import Ahead, step_of
+from plait.dag.nodes import ToolCall
 from plait.dag.turns import Place, Turns
 
 from .memory_sim import Sim, fewest, random_workflow
@@ -46,6 +48,27 @@ def test_without_a_plan_tools_and_chance_cost_loads() -> None:
                 plain += len(sim.loads)
     print(f"loads over {INSTANCES} random programs of 5 rows: {plain} -> {planned}")
     assert plain > planned
+
+
+@pytest.mark.parametrize("tool_seconds", [1.0, 5.0, 20.0])
+def test_slow_tools_cost_no_loads_with_a_plan(tool_seconds: float) -> None:
+    """The search of the benchmark: rows come out of their tools one by one."""
+    loads, ends = {}, {}
+    for planned in (True, False):
+        rng = random.Random(1)
+
+        def seconds(row: int, id: str, rng: random.Random = rng) -> float:
+            tools = isinstance(searching.workflow.nodes[id], ToolCall)
+            return rng.uniform(0.1, 2 * tool_seconds) if tools else rng.uniform(0.3, 0.7)
+
+        sim = Sim(searching.workflow, 24, 1, seconds, planned)
+        sim.load_seconds = {"small": 10.0, "big": 10.0}
+        sim.run()
+        loads[planned], ends[planned] = len(sim.loads), sim.clock
+    print(f"tools of {tool_seconds} s: plan {loads[True]} loads, {ends[True]:.0f} s; "
+          f"on demand {loads[False]} loads, {ends[False]:.0f} s")  # fmt: skip
+    assert loads[True] == 4 <= loads[False], loads
+    assert tool_seconds < 5 or loads[False] >= 6, loads
 
 
 def test_failures_and_long_tools_never_stop_the_others() -> None:

@@ -140,3 +140,32 @@ def gap(
         print_json(asdict(found))
     else:
         print(found)
+
+
+@app.command()
+def two_models(
+    rows: Annotated[int, typer.Option(help="Rows of every workflow.")] = 24,
+    model: Annotated[
+        str, typer.Option(help="A model's directory, 'demo', or 'random': 26.8 M weights.")
+    ] = "demo",
+    work: Annotated[list[str] | None, typer.Option(help="Only this workflow.")] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="Only this one; again for more.")] = None,
+) -> None:
+    """Two models with memory for one: loads and seconds of the plan, beside asyncio alone."""
+    import shutil
+    import sys
+    import tempfile
+
+    from ..benchmarks.two_models import bench, table
+    from ..benchmarks.workflow_model import random_model
+    from ..engine.models import find_model
+
+    with tempfile.TemporaryDirectory() as place:
+        paths = {alias: Path(place) / alias for alias in ("small", "big")}
+        for path in paths.values():  # two directories are two models, whatever is in them
+            if model == "random":
+                random_model(path)
+            else:
+                shutil.copytree(find_model(model), path)
+        say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+        print(table(bench(paths, rows, work or (), mode or (), say)))
