@@ -161,7 +161,8 @@ class Runner:
             rows = replace(last, layout=layout)
         else:
             rows = self._new_rows(layout)
-        self._last = rows
+        if layout.grown < layout.horizon:  # else its memory need not outlive the step
+            self._last = rows
         return rows
 
     def _new_rows(self, layout: Layout) -> _Rows:

@@ -37,8 +37,8 @@ class Levels:
         if len(self.outs) > 1:
             weights = torch.softmax(self.lses, dim=0)[..., None]
             out.mul_(weights[0])
-            for part, weight in zip(self.outs[1:], weights[1:], strict=True):
-                out.addcmul_(part, weight)
+            for level in range(1, len(self.outs)):
+                out.addcmul_(self.outs[level], weights[level])
         if sinks is not None:
             lse = torch.logsumexp(self.lses, dim=0)
             out.mul_(torch.sigmoid(lse - sinks.float())[..., None])
