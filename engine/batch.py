@@ -65,6 +65,8 @@ class Settings:
     """Merge equal calls and order rows over the batch."""
     disable: Sequence[str] = ()
     """Rules of the planner that are left out, by name."""
+    memory: str | None = None
+    """For all models together; those that do not fit take turns."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -76,8 +78,8 @@ class Settings:
         """The engine these settings ask for."""
         return Engine(
             models=self.models, device=self.device, dtype=self.dtype, kv_memory=self.kv_memory,
-            backend=self.backend, max_rows=self.max_rows, seed=self.seed, plan=self.plan,
-            disable=self.disable,
+            memory=self.memory, backend=self.backend, max_rows=self.max_rows, seed=self.seed,
+            plan=self.plan, disable=self.disable,
         )  # fmt: skip
 
     def errors_allowed(self, rows: int) -> float:

@@ -46,6 +46,7 @@ def price(
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, known: Estimates | None = None,
     window: int = DEFAULT_WINDOW, kv_memory: str | None = None,
+    memory: str | None = None,
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
@@ -55,7 +56,7 @@ def price(
     if not models:
         off = rules_off(planned, disable)
         return Priced(make_plan(workflow, rows, disable=off, observe=observe))
-    with closing(LocalBackend(models, kv_memory=kv_memory)) as backend:
+    with closing(LocalBackend(models, memory, kv_memory=kv_memory)) as backend:
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)

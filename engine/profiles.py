@@ -24,7 +24,8 @@ def profile_of(
             llm.calibrate()
     return Profile(
         {alias: llm.costs for alias, llm in llms.items()},
-        loaded=frozenset(llms),
+        loaded=frozenset(llms) if backend.together(models) else frozenset(),
+        together=backend.together(models),
         estimates=known or Estimates(),
     )
 

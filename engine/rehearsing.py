@@ -30,9 +30,11 @@ def rehearse_on(
     """Rehearse a plan on the models of a backend, which are loaded now if they are not."""
     llms = {alias: backend.llm(alias) for alias in plan.models}
     rehearsing = {id(llm): model_of(llm) for llm in llms.values()}
+    together = backend.together(plan.models)
     stage = Stage(
         {alias: rehearsing[id(llm)] for alias, llm in llms.items()}, window=window, busy=BUSY,
-        merging=merging, disturbed=disturbed,
+        merging=merging, disturbed=disturbed, together=together,
+        loads={} if together else {alias: llm.costs.load for alias, llm in llms.items()},
     )  # fmt: skip
     first = next(iter(llms.values()), None)
     texts = imagination_of(first, text_of(rows)) if first is not None else Imagination()

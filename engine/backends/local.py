@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -82,6 +82,13 @@ class LocalBackend:
         """The engine of an alias, loaded now if it is not. Blocks while it loads."""
         with self._shelf_of().borrow(alias) as llm:
             return llm
+
+    def together(self, aliases: Collection[str]) -> bool:
+        """Whether these models fit into memory at the same time."""
+        shelf = self._shelf_of()
+        sizes = shelf.sizes()
+        needed = sum(sizes[name] for name in {shelf.name(alias) for alias in aliases})
+        return shelf.limit is None or needed <= shelf.limit
 
     def has(self, alias: str) -> bool:
         """Whether the model is loaded now."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
+
+from plait.engine.models import DEMO
 
 from .conftest import Ended, read, write_rows
 
@@ -83,3 +86,37 @@ def test_explain_finds_no_fault_with_prompts_that_fit(here: Path, plait: Plait) 
     write_rows(here / "rows.jsonl", [{"topic": "a"}])
     found = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--json").json
     assert "oversized" not in found and found["cost"]["seconds"] > 0
+
+
+TWO = """
+from plait import llm, workflow
+
+@llm(max_tokens=4, model="small")
+def draft(topic: str) -> str:
+    return f"about {topic}"
+
+@llm(max_tokens=4, model="big")
+def review(text: str) -> str:
+    return f"review {text}"
+
+@workflow
+def report(topic: str) -> str:
+    return review(draft(topic))
+"""
+
+
+def test_models_that_do_not_fit_together_are_loaded_in_turn(here: Path, plait: Plait) -> None:
+    for alias in ("small", "big"):
+        copytree(DEMO, here / alias)
+    (here / "two.py").write_text(TWO)
+    write_rows(here / "rows.jsonl", [{"topic": "a"}, {"topic": "b"}])
+    given = ("two.py", "-i", "rows.jsonl", "--models", "small=small", "--models", "big=big",
+             "--kv-memory", "8MiB")  # fmt: skip
+    told = plait("explain", *given, "--memory", "40MiB")
+    assert "2 model loads" in told.out and "(small -> big)" in told.out
+    ran = plait("run", *given, "--memory", "40MiB", "--run-dir", "r", "--json")
+    assert ran.code == 0 and ran.json["stats"]["rows_ok"] == 2
+    for command in ("explain", "run"):
+        refused = plait(command, *given, "--memory", "24MiB")
+        assert refused.code == 1 and refused.out == ""
+        assert "MiB for weights and KV, and the limit for all models is 24.00 MiB" in refused.err

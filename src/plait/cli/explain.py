@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Disable, Json, Models, Target, models_of
+from .options import Disable, Json, Memory, Models, Target, models_of
 
 
 def explain(
@@ -33,6 +33,7 @@ def explain(
     kv_memory: Annotated[
         str | None, typer.Option(help="KV memory of each model, as for run: such as 2GiB.")
     ] = None,
+    memory: Memory = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure the model's costs first, some seconds.")
     ] = False,
@@ -78,7 +79,7 @@ def explain(
     found = price(
         graph, given, asked, known=known,
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
-        kv_memory=kv_memory,
+        kv_memory=kv_memory, memory=memory,
     )  # fmt: skip
     if as_json:
         from .options import print_json

@@ -30,6 +30,10 @@ Disable = Annotated[
     list[str] | None,
     typer.Option("--disable", metavar="RULE", help="Leave out a rule of the planner, by name."),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="Memory for all models together, such as 20GiB; else they all fit."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Disable, Json, Model, Models, Quiet, RowsIn, Target, models_of
+from .options import Disable, Json, Memory, Model, Models, Quiet, RowsIn, Target, models_of
 
 
 def run(
@@ -46,6 +46,7 @@ def run(
     kv_memory: Annotated[
         str | None, typer.Option(help="Memory for KV caches, such as 2GiB.")
     ] = None,
+    memory: Memory = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
     max_rows: Annotated[int, typer.Option(help="Most rows under way at once.")] = 2_048,
     no_plan: Annotated[
@@ -74,5 +75,6 @@ def run(
     settings = Settings(
         target, rows, output, models_of(model, models), backend, device, dtype, kv_memory, seed,
         max_rows, limit, max_errors, keep_order, not no_plan, disable or (),
+        memory,
     )  # fmt: skip
     return perform(lambda: prepare(settings, run_dir, resume), as_json=as_json, quiet=quiet)
