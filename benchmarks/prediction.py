@@ -1,8 +1,9 @@
 """What the cost model says of a batch before it runs, beside what the batch then takes.
 
-Costs are those of calibration. A slice of each shape's rows runs first, on an engine of its own:
-from it come lengths, tool times, how many values differ, and the machine's speed. Then the whole
-batch is predicted and run in several ways, each on a fresh engine with an empty cache:
+Costs are those of calibration. Another batch of each shape, as large and with other rows, runs
+first on an engine of its own: from it come lengths, tool times, how many values differ, and the
+machine's speed. Then the batch is predicted and run in several ways, each on a fresh engine with an
+empty cache:
 
     plan               all rules
     without merging    every call of every row runs
@@ -42,7 +43,6 @@ TIE = 0.05
 ROWS = {"desk": 2}
 """Rows of shapes that take longer than others."""
 MANY = 8
-LEAST_SLICE = 3
 Tell = Callable[[str], None]
 
 
@@ -104,10 +104,11 @@ def bench(
 def compare(
     shape: Shape, models: dict[str, str], rows: int | None, tell: Tell
 ) -> Iterator[Compared]:
-    """One shape: a slice to learn from, then every way."""
-    batch = shape.rows(rows or ROWS.get(shape.name, MANY))
+    """One shape: an earlier batch to learn from, then every way."""
+    count = rows or ROWS.get(shape.name, MANY)
+    batch, earlier = shape.rows(count), shape.rows(3 * count)[2 * count :]
     paths = {alias: models[alias] for alias in shape.models}
-    learned = _learn(shape, paths, batch[: max(LEAST_SLICE, len(batch) // 3)])
+    learned = _learn(shape, paths, earlier)
     for way in WAYS:
         part = batch[: max(1, round(way.share * len(batch)))]
         with _engine(paths, way.window) as engine:
