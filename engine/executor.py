@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ..dag.ahead import Ahead, step_of
+from ..dag.ahead import Ahead
 from ..dag.errors import PlaitError
 from ..dag.logical import Plan
 from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, PlanAndRun, ToolCall, Workflow
@@ -21,7 +20,7 @@ from ..dag.rules.split_prefill import split_prefill
 from ..dag.workflow import as_workflow
 from .admission import Admission, Entry
 from .agent import run_agent
-from .backends.backend import Backend, TakesTurns
+from .backends.backend import Backend
 from .expansion import run_loop, run_map
 from .heads import Heads
 from .hoisting import Hoisting
@@ -36,6 +35,7 @@ from .sharing import Sharing
 from .single_flight import fresh
 from .tool_calls import run_tool_call
 from .values import read_inputs
+from .waits import Waits
 from .wiring import Wiring
 
 DEFAULT_WINDOW = 2_048
@@ -71,8 +71,8 @@ class Executor:
         """What is followed, once `run` has begun with rows it could look through."""
         self.sharing: Sharing | None = None
         """What tasks share; None when every call runs on its own."""
-        self.ahead: Ahead | None = None
-        """What the plan knows of the work ahead, where several models may have to take turns."""
+        self.waits = Waits(backend)
+        """What rows wait for."""
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
         self.heads = Heads(backend, self.stats, wanted)
         self.hoisting: Hoisting | None = None
@@ -80,14 +80,13 @@ class Executor:
         self._order: Sequence[int] | None = None
         self._together = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
-        self._admission: Admission | None = None
         self._stopped = False
 
     def stop(self) -> None:
         """Admit no further rows; those under way finish."""
         self._stopped = True
-        if self._admission is not None:
-            self._admission.stop()
+        if self.waits.admission is not None:
+            self.waits.admission.stop()
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -97,7 +96,7 @@ class Executor:
         self.stats.started = time.perf_counter()
         await self._make_plan(rows)
         source = iter(()) if self._stopped else self._in_order(rows)
-        admission = self._admission = Admission(source, self.options.window, self._begin)
+        admission = self.waits.admission = Admission(source, self.options.window, self._begin)
         if any(isinstance(n, ToolCall) and n.ahead for n in self.wiring.nodes):
             self.hoisting = Hoisting(self, self._in_order(rows))
         try:
@@ -117,7 +116,7 @@ class Executor:
         planned = plan.parts[part]
         self.plan, self.sharing, self._order = plan, sharing, planned.order
         self._together = len(plan.parts) > 1
-        self.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
+        self.waits.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
             self.wiring = Wiring(planned.workflow).prepare()
         if sharing.expanded is not None:
@@ -204,67 +203,6 @@ class Executor:
             self.sharing = unplanned(self.workflow, self.options.disable)
         return await self.run_body(self.wiring, values, RowState(0, 0), "")
 
-    # -- what rows wait for --------------------------------------------------------------------
-
-    def call_begins(self, row: RowState) -> None:
-        """The row asks a model."""
-        if row.calls == 0 and row.waits:
-            self._rest(-1)
-        row.calls += 1
-
-    def call_ends(self, row: RowState) -> None:
-        row.calls -= 1
-        if row.calls == 0 and row.waits:
-            self._rest(1)
-
-    def wait_begins(self, row: RowState, parked: bool = False) -> None:
-        """The row waits, and rests if it asks no model meanwhile: for a tool; or, parked, for a
-        model to be loaded or for what another row does."""
-        row.waits += 1
-        if row.waits == 1 and not row.calls:
-            self._rest(1)
-        row.parked += parked
-        if parked and row.parked == 1:
-            self._park(1)
-
-    def wait_ends(self, row: RowState, parked: bool = False) -> None:
-        row.waits -= 1
-        if not row.waits and not row.calls:
-            self._rest(-1)
-        row.parked -= parked
-        if parked and not row.parked:
-            self._park(-1)
-
-    def model_missing(self, row: RowState, missing: bool) -> None:
-        """A call of the row begins to wait for its model to be loaded, or goes on."""
-        if missing:
-            self.wait_begins(row, parked=True)
-            self.call_ends(row)
-        else:
-            self.call_begins(row)
-            self.wait_ends(row, parked=True)
-
-    @contextmanager
-    def at_work(self, row: RowState, path: str) -> Iterator[None]:
-        """Inside, the row waits for a tool."""
-        work: AbstractContextManager[None] = nullcontext()
-        if self.ahead is not None and isinstance(self.backend, TakesTurns):
-            work = self.backend.at_work(self.ahead, step_of(path))
-        self.wait_begins(row)
-        try:
-            with work:
-                yield
-        finally:
-            self.wait_ends(row)
-
-    def _rest(self, more: int) -> None:
-        if self._admission is not None:
-            self._admission.rest(more)
-
-    def _park(self, more: int) -> None:
-        if self._admission is not None:
-            self._admission.park(more)
-
     # -- bodies --------------------------------------------------------------------------------
 
     async def run_body(
@@ -310,12 +248,12 @@ class Executor:
         flights = self.sharing.flights
         waits = flights.under_way(key)  # for another row's work
         if waits:
-            self.wait_begins(row, parked=True)
+            self.waits.wait_begins(row, parked=True)
         try:
             value, own = await flights.join(key, name, lambda: self._do(program, node))
         finally:
             if waits:
-                self.wait_ends(row, parked=True)
+                self.waits.wait_ends(row, parked=True)
         if not own and isinstance(node, LLMCall | ToolCall):
             self.stats.task(node.id, node.operator, row, start, True, [], merged=True)
         return fresh(value)

@@ -57,7 +57,7 @@ async def generate(
     priority = priority_of(executor, program, node)
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
-        ahead=executor.ahead, waits=partial(executor.model_missing, row),
+        ahead=executor.waits.ahead, waits=partial(executor.waits.model_missing, row),
         still_wanted=_lease(executor, program, node),
     )  # fmt: skip
     start = time.perf_counter()
@@ -101,18 +101,18 @@ async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[G
     sharing, backend = executor.sharing, executor.backend
     key = sharing.call_key(call) if sharing is not None else None
     if sharing is not None and key is not None and sharing.flights.under_way(key):
-        executor.wait_begins(row, parked=True)
+        executor.waits.wait_begins(row, parked=True)
         try:
             return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
         finally:
-            executor.wait_ends(row, parked=True)
-    executor.call_begins(row)
+            executor.waits.wait_ends(row, parked=True)
+    executor.waits.call_begins(row)
     try:
         if sharing is None or key is None:
             return await backend.generate(call), True
         return await sharing.flights.join(key, call.node, lambda: backend.generate(call))
     finally:
-        executor.call_ends(row)
+        executor.waits.call_ends(row)
 
 
 def _seed(run: int, row: str | int, path: str, turn: int) -> int:

@@ -21,7 +21,7 @@ async def run_tool_call(executor: Executor, program: Program, node: ToolCall) ->
     hoisting = executor.hoisting
     begun = hoisting.take(program.row, node) if hoisting and node.ahead else None
     if begun is not None:
-        with executor.at_work(program.row, program.path + node.id):
+        with executor.waits.at_work(program.row, program.path + node.id):
             return await begun
     arguments = {name: resolve(arg, program.values) for name, arg in node.bound}
     return await call_tool(executor, program, node.id, node.tool.run, arguments)
@@ -32,7 +32,7 @@ async def call_tool(
 ) -> Any:
     """The result of one call, counted under `id`."""
     path = program.path + id
-    with executor.at_work(program.row, path):
+    with executor.waits.at_work(program.row, path):
         return await counted(executor, program.row, path, tool, arguments)
 
 

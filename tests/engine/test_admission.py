@@ -130,8 +130,8 @@ async def test_rows_rest_only_while_nothing_asks_a_model() -> None:
 
     executor = Executor(flow.workflow, FakeBackend())
     rows = [row async for row in executor.run([{"text": str(i)} for i in range(20)])]
-    assert len(rows) == 20 and executor._admission is not None
-    assert executor._admission._resting == 0 and not executor._admission._running
+    assert len(rows) == 20 and executor.waits.admission is not None
+    assert executor.waits.admission._resting == 0 and not executor.waits.admission._running
 
 
 async def test_results_nobody_takes_hold_the_run_back() -> None:
