@@ -40,8 +40,8 @@ from .workflow_shapes import SHAPES, Shape
 
 TIE = 0.05
 """Share by which seconds differ from one run to the next."""
-ROWS = {"desk": 2}
-"""Rows of shapes that take longer than others."""
+ROWS = {"desk": 2, "retrieval": 16}
+"""Rows of shapes that take longer than others, or less long."""
 MANY = 8
 Tell = Callable[[str], None]
 

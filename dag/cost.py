@@ -109,6 +109,8 @@ class Rehearsal:
     """In which only tools ran."""
     busy_seconds: float
     """Of the busiest worker."""
+    failed_calls: int
+    """Calls that the KV memory cannot hold even alone."""
     nodes: Mapping[str, NodeCost]
 
 
@@ -191,7 +193,7 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile, scale: flo
         sum(u.read_tokens for u in used) * scale, round(evicted * scale),
         evicted * scale * max((_rate(c, "offload") for c in costs), default=0.0),
         evicted * scale * max((_rate(c, "restore") for c in costs), default=0.0),
-        found.waited * scale, busy * scale, nodes,
+        found.waited * scale, busy * scale, sum(u.failed for u in used), nodes,
     )  # fmt: skip
     return replace(
         cost, seconds=found.seconds * scale, prefill_seconds=prefill * scale,

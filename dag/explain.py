@@ -152,6 +152,8 @@ def _memory(cost: Cost) -> Iterator[str]:
     held = f"{found.kv_peak_tokens:,} tokens at the peak, {found.kv_page_seconds:,.0f} page-seconds"
     lost = f"; {found.evicted_tokens:,} evicted" if found.evicted_tokens else ""
     yield f"KV held: {held}{lost}; kept: {kept}"
+    if found.failed_calls:
+        yield f"too long: {_count(found.failed_calls, 'call')} would outgrow the KV memory and fail"
     if found.idle_seconds > cost.seconds / 100:
         yield f"waiting: {seconds_text(found.idle_seconds)} in which only tools run"
 

@@ -114,7 +114,7 @@ class Rehearsal:
             self._workers.setdefault(number, _Worker(self)).add(alias, serving)
 
     def run(self) -> Rehearsed:
-        """Rehearse. Raises PlanError when a prompt does not fit."""
+        """Rehearse."""
         self._admit()
         last = 0.0
         while self._events:

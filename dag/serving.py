@@ -57,6 +57,8 @@ class Used:
     page_seconds: float = 0.0
     """KV pages held x seconds."""
     evicted_tokens: int = 0
+    failed: int = 0
+    """Calls that the KV memory cannot hold even alone."""
 
 
 class Serving(Protocol):
@@ -75,5 +77,5 @@ class Serving(Protocol):
         ...
 
     def step(self, now: float) -> Stepped:
-        """The next step, which ends `seconds` from now. Raises PlanError when nothing fits."""
+        """The next step, which ends `seconds` from now."""
         ...

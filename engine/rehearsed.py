@@ -8,7 +8,6 @@ from __future__ import annotations
 from ..cache.pages import PageAllocator
 from ..cache.radix import RadixTree
 from ..dag.cost import Costs
-from ..dag.errors import PlaitError
 from ..dag.sampling import Sampling
 from ..dag.serving import Ask, Done, Stepped, Used
 from .llm.request import Chunk, Request
@@ -54,10 +53,11 @@ class Rehearsing:
         scheduler = self._scheduler
         try:
             chunks = scheduler.schedule(now)
-        except CannotFit as stuck:
-            room = self._tree.allocator.total * self._tree.page_size
-            what = f"a call of {len(stuck.request.tokens):,} tokens does not fit"
-            raise PlaitError(f"{what}: the KV memory holds {room:,}") from stuck
+        except CannotFit as stuck:  # a run fails this call, and goes on
+            scheduler.remove(stuck.request, now)
+            del self._asks[stuck.request.number]
+            self.used.failed += 1
+            return Stepped(0.0, (Done(stuck.request.number, 0),))
         seconds = self._seconds(chunks)
         end = now + seconds
         sampled = [c.request for c in chunks if c.samples]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from plait import Engine, llm, system, tool, user, workflow
-from plait.dag.errors import PlaitError
 from plait.dag.estimates import Estimates
 from plait.dag.serving import Ask
 from plait.dag.workflow import as_workflow
@@ -137,11 +136,13 @@ def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
     assert model.step(5.0).done[0].computed == 1
 
 
-def test_what_never_fits_is_told_with_its_size() -> None:
+def test_what_never_fits_fails_and_the_others_go_on() -> None:
     model = Rehearsing(Costs(), pages=2)
     model.add(1, Ask(range(100), (1,), 1), 0.0)
-    with pytest.raises(PlaitError, match="100 tokens does not fit: the KV memory holds 32"):
-        model.step(0.0)
+    assert model.step(0.0).done[0].number == 1 and model.used.failed == 1 and not model.busy
+    model.add(2, Ask(range(20), range(30), 30), 0.0)  # 20 fit, and 12 of its answer
+    ended = [done for _ in range(14) if model.busy for done in model.step(0.0).done]
+    assert [done.number for done in ended] == [2] and model.used.failed == 2
 
 
 def test_history_is_kept_beside_runs_and_added_up(tmp_path: Path, engine: Engine) -> None:
