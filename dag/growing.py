@@ -7,29 +7,19 @@ value there. Equal numbers are equal prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os.path import commonprefix
 
-from .errors import OutputError
+from .lengths import CLOSING, OPENING, Lengths, Measure
 from .nodes import Arg, Lit, LLMCall, Map, Ref, Workflow
 from .numbering import Column, Numbered, Numbering
 from .prefixes import Group, Leaf, LeafCost, Prefixes, Vertex
 from .template import Slot, Template
 
-CHARS_PER_TOKEN = 4.0
-"""Used where no tokenizer has been asked."""
-ROLE_TOKENS = 4.0
-"""What a chat template adds around one message."""
-UNKNOWN_TOKENS = 64.0
-"""Taken for a value whose length nothing limits, such as a tool's result."""
-
 NOTHING = (-1,)
 """The number of the prefix before the first slot: the same for every row."""
-
-Measure = Callable[[str], float]
-"""Tokens of a text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +138,8 @@ class Counts:
         self._numbering, self._lengths = numbering, lengths
         self._ends: dict[Vertex, dict[int, float]] = {}
         """Prefixes that end in a vertex, each with the tokens of its last edge."""
+        self._ended: dict[Vertex, set[int]] = {}
+        """Prefixes with which whole prompts end there."""
         self._seen: set[int] = set()
         """Calls counted already: equal ones of other nodes are the same."""
 
@@ -186,6 +178,12 @@ class Counts:
             asked, merged, computed = asked + every, merged + once, computed + fresh
             saved += once - fresh if columns else 0.0
             vertex.tasks += len(firsts)
+        ended = self._ended.setdefault(planted.vertex, set())
+        before = len(ended)
+        ended.update(NOTHING if prefix is None else prefix)
+        tokens = CLOSING + OPENING
+        asked, merged = asked + tokens * rows, merged + tokens * len(firsts)
+        computed += tokens * (len(ended) - before)
         part, node = planted.leaf.part, planted.node
         self.leaves.append(LeafCost(part, node, asked, merged, computed, rows, len(firsts)))
         if columns:
@@ -228,45 +226,6 @@ class Counts:
             return expected, values
         length = self._lengths.in_slot(slot, expected)
         return {number: length(number) for number in numbers}, values
-
-
-class Lengths:
-    """How many tokens texts take, as far as it can be known before running."""
-
-    def __init__(self, numbering: Numbering, measure: Measure | None) -> None:
-        self._values = numbering.values
-        self._measure = measure or (lambda text: len(text) / CHARS_PER_TOKEN)
-        self._known: dict[Hashable, float] = {}
-
-    def of_static(self, vertex: Vertex) -> float:
-        if vertex.kind == "text":
-            return self._measure(str(vertex.label))
-        return ROLE_TOKENS if vertex.kind == "role" else 0.0
-
-    def of_text(self, text: str) -> float:
-        return self._measure(text)
-
-    def in_slot(self, slot: Slot, expected: float) -> Callable[[int], float]:
-        shape = (slot.path, slot.conversion, slot.spec)
-        known, values = self._known, self._values
-
-        def length(number: int) -> float:
-            if number not in values:
-                return expected
-            key = (number, shape)
-            if key not in known:
-                try:
-                    known[key] = self._measure(slot.render({slot.name: values[number]}))
-                except (OutputError, ValueError, TypeError):
-                    known[key] = expected  # the row will fail; its prompt is never made
-            return known[key]
-
-        return length
-
-    def expected(self, workflow: Workflow, arg: Arg | None) -> float:
-        """Tokens of a value that is not known yet."""
-        node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
-        return float(node.sampling.max_tokens) if isinstance(node, LLMCall) else UNKNOWN_TOKENS
 
 
 def _total(tokens: Mapping[int, float], values: Column | int, rows: Sequence[int]) -> float:

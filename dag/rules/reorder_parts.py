@@ -8,7 +8,7 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ..growing import Lengths
+from ..lengths import Lengths
 from ..logical import with_numbers
 from ..nodes import Lit, LLMCall, Map, Node, Ref, Workflow
 from ..numbering import Column, Numbered, Numbering

@@ -60,13 +60,13 @@ def plan_of(target: Any, rows: list[dict[str, Any]]) -> Plan:
 
 
 def test_one_call_by_hand() -> None:
-    # 4 tokens around the message and 6 of text; 10 to generate.
+    # 8 tokens around the message and the answer's opening, and 6 of text; 10 to generate.
     cost = cost_of(plan_of(ask, [{"text": "abcdef"}]), PROFILE)
-    assert cost.prefill_tokens == 10 and cost.decode_tokens == 10 and cost.decode_steps == 10
-    assert cost.prefill_seconds == pytest.approx(0.01)
+    assert cost.prefill_tokens == 14 and cost.decode_tokens == 10 and cost.decode_steps == 10
+    assert cost.prefill_seconds == pytest.approx(0.014)
     assert cost.decode_seconds == pytest.approx(10 * (0.01 + 0.002))
-    assert cost.seconds == pytest.approx(0.13) and cost.bound == "decode" and cost.loads == ()
-    assert cost.kv_bytes == 2000 and not cost.certain
+    assert cost.seconds == pytest.approx(0.134) and cost.bound == "decode" and cost.loads == ()
+    assert cost.kv_bytes == 2400 and not cost.certain
 
 
 def test_rows_share_steps_but_not_rows_in_steps() -> None:
