@@ -178,7 +178,7 @@ class Gate:
         except RuntimeError:  # in a thread: the heartbeat of those who wait will see it
             return
         with self._lock:
-            if not self._waiters and not self._turns.planned:
+            if not self._waiters and (self._shelf.full or not self._turns.planned):
                 return
             self._quiet = 0
             if self._resting is not None and not self._resting.is_closed():

@@ -161,6 +161,11 @@ class Shelf(Generic[E]):
         """Engines that are loaded now."""
         return {alias: p.engine for alias, p in self._places.items() if p.engine is not None}
 
+    @property
+    def full(self) -> bool:
+        """Whether every model there is has been loaded."""
+        return all(place.engine is not None for place in self._places.values())
+
     def close(self) -> None:
         """Unload everything, whoever uses it."""
         with self._changed:
