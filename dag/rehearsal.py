@@ -21,6 +21,7 @@ from .names import counted_name
 from .nodes import LLMCall, Node, ToolCall, Workflow
 from .numbering import Row
 from .rehearsed_row import Act
+from .rehearsed_worker import Worker
 from .serving import Ask, Done, Serving, Used
 from .standing import Room, Standing
 from .template import Template
@@ -102,7 +103,7 @@ class Rehearsal:
         self._numbers = count()
         self._flights: dict[Hashable, Imagined | list[Callable[[Imagined], None]]] = {}
         self._asked: dict[tuple[int, int], Callable[[Done], None]] = {}
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._draws: Counter[str] = Counter()
         self._source = iter(
             (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
@@ -111,7 +112,7 @@ class Rehearsal:
         self._room = Room(stage.window, stage.busy)
         for alias, serving in stage.models.items():
             number = stage.workers.get(alias, 0)
-            self._workers.setdefault(number, _Worker(self)).add(alias, serving)
+            self._workers.setdefault(number, Worker(self)).add(alias, serving)
 
     def run(self) -> Rehearsed:
         """Rehearse."""
@@ -249,77 +250,6 @@ class Rehearsal:
             return self.imagination.prompt(node.prompt, values)
         shown = [list(self.imagination.ids(v)) for v in values.values()]
         return [*self.imagination.made_up(("code", node.name), UNRENDERED), *sum(shown, [])]
-
-
-class _Worker:
-    """Models that compute in turns, a step each."""
-
-    def __init__(self, rehearsal: Rehearsal) -> None:
-        self.rehearsal = rehearsal
-        self.seconds = 0.0
-        self.stepping = False
-        self._models: dict[str, Serving] = {}
-        self._pending: dict[int, dict[int, Callable[[Done], None]]] = {}
-        self._turn = 0
-        self._there: set[int] = set()
-        self._names: dict[int, str] = {}
-
-    def add(self, alias: str, serving: Serving) -> None:
-        self._models[alias] = serving
-        self._names.setdefault(id(serving), alias)
-        self._pending.setdefault(id(serving), {})
-        if alias not in self.rehearsal.stage.loads:
-            self._there.add(id(serving))
-
-    def used(self) -> dict[str, Used]:
-        return {self._names[id(s)]: s.used for s in self._servings()}
-
-    def ask(self, alias: str, number: int, ask: Ask, done: Callable[[Done], None]) -> None:
-        serving = self._models[alias]
-        self._pending[id(serving)][number] = done
-        serving.add(number, ask, self.rehearsal.now)
-        self._begin()
-
-    def _servings(self) -> list[Serving]:
-        return list({id(s): s for s in self._models.values()}.values())
-
-    def _begin(self) -> None:
-        """Take the next step, if somebody has one to take and none is under way."""
-        if self.stepping:
-            return
-        busy = [s for s in self._servings() if s.busy]
-        if not busy:
-            return
-        there = [s for s in busy if id(s) in self._there]
-        if not there:
-            self._load(busy[0])
-            return
-        self._turn += 1
-        serving = there[self._turn % len(there)]
-        stepped = serving.step(self.rehearsal.now)
-        seconds = stepped.seconds * self.rehearsal.stage.disturbed
-        self.stepping = True
-        self.seconds += seconds
-        self.rehearsal.at(seconds, lambda: self._end(serving, stepped.done))
-
-    def _end(self, serving: Serving, done: Sequence[Done]) -> None:
-        self.stepping = False
-        pending = self._pending[id(serving)]
-        for end in done:
-            pending.pop(end.number)(end)
-        self._begin()
-
-    def _load(self, serving: Serving) -> None:
-        stage, name = self.rehearsal.stage, self._names[id(serving)]
-        seconds = stage.loads.get(name, 0.0)
-        if not stage.together:
-            self._there.clear()
-        self._there.add(id(serving))
-        self.stepping = True
-        found = self.rehearsal.found
-        found.loads.append(name)
-        found.load_seconds += seconds
-        self.rehearsal.at(seconds, lambda: self._end(serving, ()))
 
 
 def rehearse(
