@@ -149,8 +149,8 @@ def test_rows_equal_those_without_a_plan(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(steps, max_size=5), rows_of, st.sampled_from([
-    "fold_constants", "prune_unused", "merge_calls", "share_prefixes", "order_rows",
-    "single_flight", "split_prefill", "hoist_tools", "liveness",
+    "fold_constants", "prune_unused", "reorder_parts", "merge_calls", "share_prefixes",
+    "order_rows", "single_flight", "split_prefill", "hoist_tools", "liveness",
 ]))  # fmt: skip
 def test_rows_equal_with_any_rule_left_out(
     shape: list[tuple[int, int, int]], rows: list[dict[str, Any]], name: str
