@@ -12,6 +12,7 @@ import pytest
 
 import plait
 from plait import Engine, llm, tool, workflow
+from plait.engine.backends.local import LocalBackend
 
 from .llm import models
 
@@ -28,7 +29,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def limit(two: dict[str, Path]) -> int:
     """Memory for one of the models and a half."""
     with Engine(model=two["small"], kv_memory=KV) as engine:
-        return engine.backend.llm("default").memory_bytes * 3 // 2  # type: ignore[attr-defined]
+        assert isinstance(engine.backend, LocalBackend)
+        return engine.backend.llm("default").memory_bytes * 3 // 2
 
 
 @pytest.fixture
