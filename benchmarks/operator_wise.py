@@ -11,7 +11,7 @@ from plait.dag.template import project
 from plait.engine.backends.backend import Backend
 from plait.engine.executor import Executor, Options
 from plait.engine.program import Program
-from plait.engine.run import Row, RowState
+from plait.engine.row import Row, RowState
 from plait.engine.values import read_inputs
 from plait.engine.wiring import Kind
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from .planning import RowIn
-from .run import Row
+from .row import Row
 
 BUSY = 256
 """Most rows under way that do not rest: as many as a model takes into one step."""

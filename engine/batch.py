@@ -29,8 +29,9 @@ from .history import expected, learn
 from .planning import check_disabled, rules_off
 from .predicted import prediction
 from .results import Id, Results, reorder
+from .row import Row
 from .rows import Rows
-from .run import Row, Stats
+from .run import Stats
 from .rundir import RunDir, write_text
 from .trace import trace_json
 from .watch import INTERVAL, Watch, Watchable

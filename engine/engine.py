@@ -21,7 +21,8 @@ from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
 from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
 from .planning import check_disabled, plan_for
-from .run import Row, Run, Stats
+from .row import Row
+from .run import Run, Stats
 from .together import run_alone, run_together
 
 R = TypeVar("R")

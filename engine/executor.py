@@ -30,7 +30,8 @@ from .planner_tasks import run_planned
 from .planning import RowIn as RowIn
 from .planning import first_models, kv_tokens, plan_for, sharings, unplanned
 from .program import Program
-from .run import Item, Row, RowState, Stats, row_id
+from .row import Item, Row, RowState, row_id
+from .run import Stats
 from .sharing import Sharing
 from .single_flight import fresh
 from .tool_calls import run_tool_call

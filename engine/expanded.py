@@ -19,7 +19,7 @@ from ..dag.nodes import Agent, Arg, LLMCall, refs, resolve
 from ..dag.repeatable import deterministic
 from ..dag.template import Slot, Template
 from .liveness import slot_ends
-from .run import RowState
+from .row import RowState
 from .wiring import NOT_DEMANDED, Wiring
 
 Prefix = bytes

@@ -18,7 +18,7 @@ from ..dag.nodes import Project, ToolCall, resolve
 from ..dag.steps import certain
 from ..dag.template import project
 from .admission import Entry
-from .run import RowState
+from .row import RowState
 from .tool_calls import counted
 
 if TYPE_CHECKING:

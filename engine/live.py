@@ -10,7 +10,7 @@ from ..dag.errors import LimitError, PlaitError, ToolError, first_line
 from ..dag.live import PROGRAM
 from ..dag.nodes import Workflow
 from ..dag.source import of_error
-from .run import RowState
+from .row import RowState
 from .values import read_inputs, validate
 
 if TYPE_CHECKING:

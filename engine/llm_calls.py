@@ -15,7 +15,8 @@ from ..dag.template import Template
 from .backends.backend import Call
 from .generation import Generation
 from .program import Program
-from .run import RowState, unnumbered
+from .row import RowState
+from .run import unnumbered
 from .values import decode
 
 if TYPE_CHECKING:

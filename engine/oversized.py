@@ -15,7 +15,7 @@ from ..dag.messages import Prompt, user
 from ..dag.nodes import Const, LLMCall, Project, Workflow, refs, resolve
 from ..dag.numbering import Row
 from ..dag.template import Template, Text, project
-from .run import row_id
+from .row import row_id
 from .values import read_inputs
 
 

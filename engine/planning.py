@@ -18,7 +18,7 @@ from ..dag.turns import SEARCHED
 from .backends.backend import Backend
 from .expanded import Expanded
 from .liveness import Liveness
-from .run import Item
+from .row import Item
 from .sharing import Sharing, reads_may_merge
 from .single_flight import SingleFlight
 

@@ -15,7 +15,7 @@ from ..dag.nodes import Branch, Project, resolve
 from ..dag.template import project
 from .backends.warm import Kept
 from .expanded import Body
-from .run import RowState
+from .row import RowState
 from .wiring import NOT_DEMANDED, Kind, Wiring
 
 Work = Callable[["Program", int], Coroutine[Any, Any, Any]]

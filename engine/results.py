@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..dag.errors import InputError
-from .run import Row
+from .row import Row
 
 Id = str | int
 

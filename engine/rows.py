@@ -16,7 +16,7 @@ from typing import Any
 from ..dag.errors import InputError, list_names
 from ..dag.nodes import Input
 from .readers import JsonLines, Line, Parquet, Reader, Table
-from .run import Item, row_id
+from .row import Item, row_id
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",

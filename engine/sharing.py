@@ -28,7 +28,7 @@ from ..dag.sampling import Sampling
 from .backends.backend import Call
 from .expanded import Expanded
 from .liveness import Liveness
-from .run import RowState
+from .row import RowState
 from .single_flight import SingleFlight
 
 

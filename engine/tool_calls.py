@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..dag.nodes import ToolCall, resolve
 from ..tools.runner import run_tool
 from .program import Program
-from .run import RowState, unnumbered
+from .row import RowState
+from .run import unnumbered
 from .single_flight import fresh
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from ..dag.ahead import Ahead, step_of
 from .admission import Admission
 from .backends.backend import Backend, TakesTurns
-from .run import RowState
+from .row import RowState
 
 
 class Waits:

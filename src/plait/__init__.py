@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from .dag.workflow import workflow
     from .engine.engine import Engine
     from .engine.generation import Generation, Usage
-    from .engine.run import Failure, Row, Run
+    from .engine.row import Failure, Row
+    from .engine.run import Run
     from .tools.calculator import calculator
     from .tools.sql import sqlite_tool
     from .tools.tool import tool
@@ -59,7 +60,7 @@ _HOMES = {
     "assistant": "dag.messages",
     "calculator": "tools.calculator",
     "Engine": "engine.engine",
-    "Failure": "engine.run",
+    "Failure": "engine.row",
     "gather": "dag.live",
     "Generation": "engine.generation",
     "llm": "dag.llm",
@@ -68,7 +69,7 @@ _HOMES = {
     "Message": "dag.messages",
     "plan_and_run": "dag.plan_and_run",
     "prompt": "dag.llm",
-    "Row": "engine.run",
+    "Row": "engine.row",
     "Run": "engine.run",
     "Sampling": "dag.sampling",
     "sqlite_tool": "tools.sql",

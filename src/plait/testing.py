@@ -20,7 +20,7 @@ from .dag.messages import Message
 from .engine.backends.backend import Backend, Call
 from .engine.backends.fake import Answer, FakeBackend, echo, least, prompt_text
 from .engine.generation import Generation, TokenLogprob, Usage
-from .engine.run import Row
+from .engine.row import Row
 from .engine.values import to_json
 
 __all__ = [

@@ -15,7 +15,7 @@ from plait.engine.admission import Admission, Entry
 from plait.engine.backends.backend import Call
 from plait.engine.executor import Executor
 from plait.engine.generation import Generation
-from plait.engine.run import Row
+from plait.engine.row import Row
 from plait.testing import FakeBackend, VirtualClock, prompt_text
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from plait import ConfigError
 from plait.engine.batch import Batch, Settings
 from plait.engine.prepare import prepare, prepare_retry
-from plait.engine.run import Row
+from plait.engine.row import Row
 
 WORKFLOW = """
 import asyncio

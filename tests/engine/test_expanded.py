@@ -16,7 +16,7 @@ from plait.engine.backends.backend import Call
 from plait.engine.executor import Executor
 from plait.engine.expanded import Expanded
 from plait.engine.generation import Generation
-from plait.engine.run import RowState
+from plait.engine.row import RowState
 from plait.engine.wiring import Wiring
 from plait.testing import FakeBackend
 

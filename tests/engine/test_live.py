@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from plait import Engine, llm, tool, workflow
-from plait.engine.run import Failure, Run
+from plait.engine.row import Failure
+from plait.engine.run import Run
 
 ROWS = [{"topic": "bad"}, {"topic": "good"}]
 

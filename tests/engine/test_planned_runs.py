@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import plait
 from plait import Engine, llm, tool, workflow
 from plait.engine.backends.backend import Call
-from plait.engine.run import Row
+from plait.engine.row import Row
 from plait.testing import FakeBackend, from_function, prompt_text
 
 
