@@ -9,7 +9,8 @@ from typing import Any
 from plait.dag.nodes import Branch, Project, Workflow, resolve
 from plait.dag.template import project
 from plait.engine.backends.backend import Backend
-from plait.engine.executor import Executor, Options
+from plait.engine.executor import Executor
+from plait.engine.options import Options
 from plait.engine.program import Program
 from plait.engine.row import Row, RowState
 from plait.engine.values import read_inputs

@@ -32,7 +32,7 @@ from plait.dag.workflow import as_workflow
 from plait.engine.backends.local import LocalBackend
 from plait.engine.corrected import Corrected, corrected, step_seconds
 from plait.engine.engine import Engine
-from plait.engine.executor import DEFAULT_WINDOW
+from plait.engine.options import DEFAULT_WINDOW
 from plait.engine.planning import plan_for
 from plait.engine.priced import price_on
 

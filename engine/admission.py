@@ -10,11 +10,19 @@ as under way at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, NamedTuple
 
-from .planning import RowIn
-from .row import Row
+from ..dag.errors import PlaitError
+from .row import Item, Row, RowIn, RowState, row_id
 
 BUSY = 256
 """Most rows under way that do not rest: as many as a model takes into one step."""
@@ -30,6 +38,28 @@ class Entry(NamedTuple):
     rank: int
     """In the order of starting."""
     row: RowIn
+
+    def state(self, planned: bool) -> RowState:
+        """What is counted for it while it runs, for a plan of these rows or without one."""
+        place = self.place if planned else -1
+        if isinstance(self.row, Item):
+            return RowState(self.row.id, self.row.index, place, self.rank)
+        id = self.place if isinstance(self.row, PlaitError) else row_id(self.row, self.place)
+        return RowState(id, self.place, place, self.rank)
+
+    def content(self) -> Mapping[str, Any]:
+        """Its columns; raises why they cannot be read."""
+        content = self.row.content if isinstance(self.row, Item) else self.row
+        if isinstance(content, PlaitError):
+            raise content
+        return content
+
+
+def entries(rows: Iterable[RowIn], order: Sequence[int] | None = None) -> Iterator[Entry]:
+    """The rows in the order in which they start: a plan's, or that in which they come."""
+    if order is None or not isinstance(rows, list):
+        return (Entry(place, place, row) for place, row in enumerate(rows))
+    return (Entry(place, rank, rows[place]) for rank, place in enumerate(order))
 
 
 Begin = Callable[[Entry], Row | Coroutine[Any, Any, Row]]

@@ -24,8 +24,9 @@ from ..dag.picture import picture
 from ..dag.picture_json import to_json as picture_json
 from ..dag.plan import make_plan
 from .engine import Engine
-from .executor import DEFAULT_WINDOW, Executor, Options
+from .executor import Executor
 from .history import expected, learn
+from .options import DEFAULT_WINDOW, Options
 from .planning import check_disabled, rules_off
 from .predicted import prediction
 from .results import Id, Results, reorder

@@ -17,11 +17,12 @@ from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
 from .bridge import LoopThread, Stream
-from .executor import DEFAULT_WINDOW, Executor, Options, RowIn
+from .executor import Executor
 from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
+from .options import DEFAULT_WINDOW, Options
 from .planning import check_disabled, plan_for
-from .row import Row
+from .row import Row, RowIn
 from .run import Run, Stats
 from .together import run_alone, run_together
 

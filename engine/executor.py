@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..dag.ahead import Ahead
@@ -18,7 +17,7 @@ from ..dag.logical import Plan
 from ..dag.nodes import Agent, LLMCall, Loop, Map, Node, PlanAndRun, ToolCall, Workflow
 from ..dag.rules.split_prefill import split_prefill
 from ..dag.workflow import as_workflow
-from .admission import Admission, Entry
+from .admission import Admission, Entry, entries
 from .agent import run_agent
 from .backends.backend import Backend
 from .expansion import run_loop, run_map
@@ -26,11 +25,11 @@ from .heads import Heads
 from .hoisting import Hoisting
 from .live import run_live
 from .llm_calls import run_llm_call
+from .options import Options
 from .planner_tasks import run_planned
-from .planning import RowIn as RowIn
 from .planning import first_models, kv_tokens, plan_for, sharings, unplanned
 from .program import Program
-from .row import Item, Row, RowState, row_id
+from .row import Row, RowIn, RowState
 from .run import Stats
 from .sharing import Sharing
 from .single_flight import fresh
@@ -39,23 +38,8 @@ from .values import read_inputs
 from .waits import Waits
 from .wiring import Wiring
 
-DEFAULT_WINDOW = 2_048
 PLANNED_INLINE = 1_000
 """Larger batches are planned in a thread, so that the event loop goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Settings of one run."""
-
-    window: int = DEFAULT_WINDOW
-    """Most rows under way at once. Fewer of them ask models, see `Admission`."""
-    seed: int = 0
-    """From it, the row and the node, every sampled call without a seed derives its own."""
-    plan: bool = True
-    """Merge equal calls and order rows; without, every call of every row runs on its own."""
-    disable: tuple[str, ...] = ()
-    """Rules of the planner to leave out, by name."""
 
 
 class Executor:
@@ -96,10 +80,10 @@ class Executor:
         await self.backend.open(first_models(self.workflow))
         self.stats.started = time.perf_counter()
         await self._make_plan(rows)
-        source = iter(()) if self._stopped else self._in_order(rows)
+        source = iter(()) if self._stopped else entries(rows, self._order)
         admission = self.waits.admission = Admission(source, self.options.window, self._begin)
         if any(isinstance(n, ToolCall) and n.ahead for n in self.wiring.nodes):
-            self.hoisting = Hoisting(self, self._in_order(rows))
+            self.hoisting = Hoisting(self, entries(rows, self._order))
         try:
             async for row in admission.rows():
                 self.stats.row(row)
@@ -143,15 +127,9 @@ class Executor:
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 
-    def _in_order(self, rows: Iterable[RowIn]) -> Iterator[Entry]:
-        """The rows in the order in which they start."""
-        if self._order is None or not isinstance(rows, list):
-            return (Entry(place, place, row) for place, row in enumerate(rows))
-        return (Entry(place, rank, rows[place]) for rank, place in enumerate(self._order))
-
     def _begin(self, entry: Entry) -> Row | Coroutine[Any, Any, Row]:
         """The work of a row; its result when it cannot be run."""
-        state = self._state_of(entry)
+        state = entry.state(planned=self.plan is not None)
         try:
             inputs = self._inputs_of(entry)
         except PlaitError as error:
@@ -163,21 +141,10 @@ class Executor:
 
     def row_of(self, entry: Entry) -> tuple[RowState, dict[str, Any]]:
         """A row that may begin later, and its inputs; raises what is wrong with it."""
-        return self._state_of(entry), self._inputs_of(entry)
-
-    def _state_of(self, entry: Entry) -> RowState:
-        place, rank, row = entry
-        planned = place if self.plan is not None else -1
-        if isinstance(row, Item):
-            return RowState(row.id, row.index, planned, rank)
-        id = place if isinstance(row, PlaitError) else row_id(row, place)
-        return RowState(id, place, planned, rank)
+        return entry.state(planned=self.plan is not None), self._inputs_of(entry)
 
     def _inputs_of(self, entry: Entry) -> dict[str, Any]:
-        row = entry.row.content if isinstance(entry.row, Item) else entry.row
-        if isinstance(row, PlaitError):
-            raise row
-        return read_inputs(self.workflow.inputs, row)
+        return read_inputs(self.workflow.inputs, entry.content())
 
     async def _run_row(self, inputs: dict[str, Any], state: RowState) -> Row:
         self.stats.rows_running += 1

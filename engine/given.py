@@ -7,8 +7,7 @@ from typing import Any
 
 from ..dag.errors import ConfigError, InputError, PlaitError, nearest
 from ..dag.nodes import Workflow
-from .planning import RowIn
-from .row import Item, row_id
+from .row import Item, RowIn, row_id
 
 
 def rows_of(rows: Iterable[Any]) -> Iterable[RowIn]:

@@ -18,11 +18,10 @@ from ..dag.turns import SEARCHED
 from .backends.backend import Backend
 from .expanded import Expanded
 from .liveness import Liveness
-from .row import Item
+from .row import Item, RowIn
 from .sharing import Sharing, reads_may_merge
 from .single_flight import SingleFlight
 
-RowIn = Mapping[str, Any] | PlaitError | Item
 SINGLE_FLIGHT, LIVENESS = "single_flight", "liveness"
 """Names by which what is done at run time is disabled, beside the names of the rules."""
 

@@ -20,7 +20,7 @@ from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
-from .executor import DEFAULT_WINDOW
+from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, rules_off
 from .profiles import measure_of, profile_of

@@ -13,7 +13,7 @@ from ..dag.numbering import Row
 from ..dag.rehearsal import Rehearsed, Stage, rehearse
 from .admission import BUSY
 from .backends.local import LocalBackend
-from .executor import DEFAULT_WINDOW
+from .options import DEFAULT_WINDOW
 from .rehearsed import Rehearsing
 
 if TYPE_CHECKING:

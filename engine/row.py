@@ -42,6 +42,10 @@ class Item:
     """Its columns, or why they cannot be read."""
 
 
+RowIn = Mapping[str, Any] | PlaitError | Item
+"""A row of input: its columns, why it could not be read, or either with its identity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The result of one input row."""

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from .backends.backend import Backend
-from .executor import Executor, Options
-from .planning import RowIn, as_written, first_models, kv_tokens, plan_for, sharings
+from .executor import Executor
+from .options import Options
+from .planning import as_written, first_models, kv_tokens, plan_for, sharings
+from .row import RowIn
 from .run import Run
 
 

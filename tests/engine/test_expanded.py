@@ -163,7 +163,7 @@ async def test_a_run_that_is_cancelled_leaves_no_body_open() -> None:
 
 
 async def test_without_liveness_nothing_is_counted() -> None:
-    from plait.engine.executor import Options
+    from plait.engine.options import Options
 
     backend = Asking()
     executor = Executor(library.workflow, backend, Options(disable=("liveness",)))

@@ -285,7 +285,8 @@ def test_streams_share_without_a_plan() -> None:
 
 
 def test_kept_results_go_when_the_last_row_that_wants_them_ends() -> None:
-    from plait.engine.executor import Executor, Options
+    from plait.engine.executor import Executor
+    from plait.engine.options import Options
 
     async def drain() -> tuple[bool, bool]:
         executor = Executor(plait.dag.workflow.as_workflow(draft), FakeBackend(answer), Options(1))
