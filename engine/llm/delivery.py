@@ -61,17 +61,21 @@ class OpenCalls:
         """Forget a call; its requests that are still under way."""
         return [r for r in call.requests if self._calls.pop(r.number, None)]
 
-    def take(self, outcome: Outcome) -> list[Request]:
-        """Deliver a request's end. The call's other requests, when this one failed them too."""
-        call = self._calls.pop(outcome.request.number)
-        if outcome.error is not None:
-            call.fail(outcome.error)
-            return self.drop(call)
-        assert outcome.generation is not None
-        call.done[outcome.request.number] = outcome.generation
-        if len(call.done) == len(call.requests):
-            call.finish()
-        return []
+    def deliver(self, outcomes: Iterable[Outcome]) -> list[Request]:
+        """Tell the ends of one step's requests. The others of calls that failed with them."""
+        # All are taken out first: a call may have lost several requests in this step.
+        ended = [(self._calls.pop(o.request.number), o) for o in outcomes]
+        left: list[Request] = []
+        for call, outcome in ended:
+            if outcome.error is not None:
+                call.fail(outcome.error)
+                left += self.drop(call)
+                continue
+            assert outcome.generation is not None
+            call.done[outcome.request.number] = outcome.generation
+            if len(call.done) == len(call.requests):
+                call.finish()
+        return left
 
     def show(self, request: Request, token: int, text: str) -> None:
         self._calls[request.number].show(request, token, text)

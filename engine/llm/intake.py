@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 
+from ...dag.errors import PromptError, first_line
 from ...dag.sampling import Sampling
 from .chat import Encoder, check_prompt
 from .grammar import Grammars
@@ -44,7 +46,7 @@ class Intake:
 
         shown: somebody wants to see the text while it grows.
         """
-        prompt = tuple(token_ids)
+        prompt = _whole(token_ids)
         check_prompt(prompt, self._vocab_size, self._max_context, self._room)
         base = sampling.seed if sampling.seed is not None else seed
         expected = min(expected_tokens or sampling.max_tokens, sampling.max_tokens)
@@ -66,3 +68,11 @@ class Intake:
             )
             for index in range(sampling.n)
         ]
+
+
+def _whole(token_ids: Sequence[int]) -> tuple[int, ...]:
+    """The ids as ints, whichever kind of whole number they are. PromptError for anything else."""
+    try:
+        return tuple(map(operator.index, token_ids))
+    except TypeError as error:
+        raise PromptError(f"token ids must be whole numbers: {first_line(error)}") from error

@@ -232,9 +232,8 @@ class LLM:
             return False
         self._warming.begin(self._intake.numbers, self._clock())
         if self._loop.busy:
-            for outcome in self._loop.step():
-                if not outcome.request.warm:
-                    self._loop.abort(self._calls.take(outcome))
+            ended = [o for o in self._loop.step() if not o.request.warm]
+            self._loop.abort(self._calls.deliver(ended))
             self._warming.end(self._clock())
         return self._loop.busy or self._warming.waiting
 

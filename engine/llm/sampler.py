@@ -17,6 +17,8 @@ from ...dag.sampling import Sampling
 from ..generation import TokenLogprob
 
 _MASK = (1 << 64) - 1
+COLDEST = 1e-30
+"""The least temperature that a float32 can be divided by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def _choose_row(row: torch.Tensor, draw: Draw) -> tuple[int | None, TokenLogprob
     scores = row
     if draw.allowed is not None:
         scores = row.masked_fill(~draw.allowed, float("-inf"))
+        if not torch.isfinite(scores.max()):  # the model itself rules out all that are allowed
+            return None, None
     token = int(scores.argmax()) if draw.sampling.greedy else _sample(scores, draw)
     return token, _logprob(row, token, draw.sampling.logprobs)
 
@@ -80,7 +84,8 @@ def _choose_row(row: torch.Tensor, draw: Draw) -> tuple[int | None, TokenLogprob
 def _sample(scores: torch.Tensor, draw: Draw) -> int:
     """Temperature, then top_k, top_p and min_p, each on what the one before left."""
     sampling = draw.sampling
-    scores = scores / sampling.temperature
+    # The likeliest is 0, so that a temperature near 0 ends at the greedy choice, not at infinity.
+    scores = (scores - scores.max()) / max(sampling.temperature, COLDEST)
     order: torch.Tensor | None = None
     if sampling.top_k or sampling.top_p < 1.0:
         scores, order = scores.sort(descending=True, stable=True)

@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from plait.engine.llm import LLM
 from plait.engine.llm.attention.plan import Layout
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.request import Chunk
+from plait.engine.llm.sampler import Draw, choose
 
 Build = Callable[..., LLM]
 HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
@@ -45,6 +48,25 @@ async def test_narrow_sampling_is_greedy(engine: Build, settings: dict[str, floa
     narrow = Sampling(max_tokens=12, temperature=0.9, ignore_eos=True, **settings)  # type: ignore[arg-type]
     greedy = await one(llm, [9, 8, 7], Sampling(max_tokens=12, ignore_eos=True))
     assert (await one(llm, [9, 8, 7], narrow)).token_ids == greedy.token_ids
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-40, 1e-320])
+@pytest.mark.parametrize("more", [{}, {"top_p": 0.9}, {"min_p": 0.1}])
+async def test_next_to_no_temperature_is_greedy(
+    engine: Build, temperature: float, more: dict[str, float]
+) -> None:
+    llm = engine()
+    cold = Sampling(max_tokens=8, temperature=temperature, ignore_eos=True, **more)  # type: ignore[arg-type]
+    greedy = await one(llm, [9, 8, 7], Sampling(max_tokens=8, ignore_eos=True))
+    assert (await one(llm, [9, 8, 7], cold)).token_ids == greedy.token_ids
+
+
+def test_a_row_whose_allowed_tokens_the_model_rules_out_has_no_token() -> None:
+    logits = torch.full((2, 8), float("-inf"))
+    logits[:, 3] = 1.0
+    allowed = torch.arange(8) > 4
+    draws = [Draw(HOT, 1, 0, allowed), Draw(HOT, 1, 0)]
+    assert choose(logits, draws).tokens == [None, 3]
 
 
 async def test_n_generations_share_their_prompt(engine: Build) -> None:
@@ -122,6 +144,25 @@ async def test_a_bad_prompt_is_refused(engine: Build, prompt: list[int], words: 
     assert (await one(llm, [5], Sampling(max_tokens=1))).usage.completion_tokens == 1
 
 
+@pytest.mark.parametrize("prompt", [[5.5, 6], [5.0], ["a"], "abc", [None], None, [[5, 6]]])
+async def test_what_are_no_token_ids_are_refused_and_harm_nobody(
+    engine: Build, prompt: Any
+) -> None:
+    llm = engine()
+    other = asyncio.create_task(one(llm, [7, 8], Sampling(max_tokens=20, ignore_eos=True)))
+    with pytest.raises(PromptError, match="whole numbers"):
+        await llm.generate(prompt, Sampling())
+    assert (await other).usage.completion_tokens == 20
+
+
+async def test_token_ids_of_any_whole_number_type(engine: Build) -> None:
+    llm = engine()
+    sampling = Sampling(max_tokens=6, ignore_eos=True)
+    wanted = (await one(llm, [7, 8, 9], sampling)).token_ids
+    for ids in (np.array([7, 8, 9]), torch.tensor([7, 8, 9])):
+        assert (await one(llm, ids, sampling)).token_ids == wanted  # type: ignore[arg-type]
+
+
 async def test_a_prompt_beyond_the_kv_memory_is_refused(engine: Build) -> None:
     llm = engine(kv_memory=64 * 256)
     with pytest.raises(PromptError, match="KV memory"):
@@ -163,6 +204,32 @@ async def test_a_broken_step_fails_its_requests_only(
     with pytest.raises(EngineError, match="boom"):
         await llm.generate([3, 4], Sampling(max_tokens=4))
     assert (await one(llm, [3, 4], Sampling(max_tokens=1))).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize("moment", [1, 2, 4])
+@pytest.mark.parametrize("how", ["raise", "nan"])
+async def test_several_generations_of_one_call_may_fail_at_once(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, how: str, moment: int
+) -> None:
+    llm = engine()
+    run, steps = llm._runner.run, itertools.count(1)
+
+    def broken(layout: Layout) -> torch.Tensor:
+        logits = run(layout)
+        if next(steps) != moment:
+            return logits
+        if how == "raise":
+            raise RuntimeError("boom")
+        return logits * float("nan")
+
+    monkeypatch.setattr(llm._runner, "run", broken)
+    hot = Sampling(max_tokens=8, temperature=1.0, n=3, ignore_eos=True)
+    with pytest.raises((EngineError, GenerationError), match="boom|not numbers"):
+        await llm.generate([3, 4], hot)
+    assert len(await llm.generate([3, 4], hot)) == 3
+    counters = llm.counters()
+    assert counters.failed + counters.aborted == 3 == counters.finished
+    assert counters.held_pages == 0
 
 
 async def test_close_fails_what_runs_and_does_not_hang(engine: Build) -> None:
