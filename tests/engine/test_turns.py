@@ -139,7 +139,8 @@ def test_failed_rows_leave_the_gate(tight: Engine) -> None:
 def test_cancelled_runs_leave_the_gate(tight: Engine) -> None:
     async def stopped() -> None:
         running = asyncio.create_task(tight.arun(four, topics(8)))
-        await asyncio.sleep(0.3)
+        while not loads(tight):  # three more are to come, so the run cannot have ended
+            await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
