@@ -13,12 +13,13 @@ from typing import Any
 
 from ..dag.errors import ConfigError, InputError, WorkflowError
 from ..dag.nodes import Workflow
-from .batch import Batch, Settings, now, write_plan
+from .batch import Batch, now, write_plan
 from .history import to_session
 from .loading import Loaded, load
 from .results import Copy, Id, OrderedCopy, Results, Sink, mend, read_results
 from .rows import Rows, open_rows
 from .rundir import RunDir, latest, new_directory
+from .settings import Settings
 from .spool import Spool
 
 VERSIONS = ("plait", "torch", "transformers", "pydantic")

@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .batch import Settings
 from .rows import Rows
 from .rundir import RunDir
+from .settings import Settings
 
 
 class Spool:

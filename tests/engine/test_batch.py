@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plait import ConfigError
-from plait.engine.batch import Batch, Settings
+from plait.engine.batch import Batch
 from plait.engine.prepare import prepare, prepare_retry
 from plait.engine.row import Row
+from plait.engine.settings import Settings
 
 WORKFLOW = """
 import asyncio

@@ -15,7 +15,6 @@ import pytest
 
 from plait import Generation, InputError
 from plait.engine.backends.backend import Call
-from plait.engine.batch import Settings
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.counters import Counters
 from plait.engine.prepare import prepare
@@ -26,6 +25,7 @@ from plait.engine.report.graph import accounts
 from plait.engine.report.timeline import LANES
 from plait.engine.report.tracks import Task
 from plait.engine.rundir import RunDir
+from plait.engine.settings import Settings
 from plait.testing import FakeBackend
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"

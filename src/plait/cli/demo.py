@@ -26,9 +26,9 @@ def demo(
 
     It solves 100 word problems, each in two ways, and compares the answers.
     """
-    from ..engine.batch import Settings
     from ..engine.prepare import prepare
     from ..engine.results import read_results
+    from ..engine.settings import Settings
     from .perform import perform
 
     workflow, rows = _shown(FOLDER / "workflow.py"), _shown(FOLDER / "problems.jsonl")

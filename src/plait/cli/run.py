@@ -66,8 +66,8 @@ def run(
     Ends with 0 when every row is ok, 2 when some failed, 3 when interrupted.
     """
     from ..dag.errors import ConfigError
-    from ..engine.batch import Settings
     from ..engine.prepare import prepare
+    from ..engine.settings import Settings
     from .perform import perform
 
     if as_json and output == "-":

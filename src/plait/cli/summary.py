@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from ..engine.batch import Batch, Settings
+from ..engine.batch import Batch
+from ..engine.settings import Settings
 from .progress import spell
 
 COMPLETE, ROWS_FAILED, INTERRUPTED = 0, 2, 3
