@@ -94,4 +94,8 @@ class HostTier:
 
     def _own(self, node: Node) -> None:
         self._nodes[node.id] = node
+        if len(self._ages) > 64 + 4 * len(self._nodes):
+            self._ages = [(n.last_used, next(self._tickets), n) for n in self._nodes.values()]
+            heapq.heapify(self._ages)
+            return
         heapq.heappush(self._ages, (node.last_used, next(self._tickets), node))

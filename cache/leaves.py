@@ -39,6 +39,13 @@ class Leaves:
 
     def _push(self, node: Node, value: Value) -> None:
         if len(self._heap) > 64 + 4 * self.nodes:
-            self._heap = [e for e in self._heap if e[2].evictable]
-            heapq.heapify(self._heap)
+            self._sweep()
         heapq.heappush(self._heap, (value, next(self._tickets), node))
+
+    def _sweep(self) -> None:
+        """Keep one entry, the least, of each node that may go."""
+        least: dict[int, tuple[Value, int, Node]] = {}
+        for entry in sorted(self._heap):
+            if entry[2].evictable:
+                least.setdefault(entry[2].id, entry)
+        self._heap = list(least.values())  # sorted, and so a heap

@@ -30,6 +30,7 @@ class PageTree:
         self.version = 0
         """Grows when a node is split: paths remembered from before are stale."""
         self._roots: dict[str, Node] = {}
+        self._roots_kept = 64
         self._ids = count()
 
     def nodes(self) -> Iterator[Node]:
@@ -45,8 +46,15 @@ class PageTree:
         """Above everything of one salt."""
         root = self._roots.get(salt)
         if root is None:
+            if len(self._roots) >= self._roots_kept:
+                self._forget_roots()
             root = self._roots[salt] = Node(next(self._ids), None, (), [])
         return root
+
+    def _forget_roots(self) -> None:
+        """Salts of which nothing is left."""
+        self._roots = {salt: r for salt, r in self._roots.items() if r.children or r.holds}
+        self._roots_kept = 64 + 2 * len(self._roots)
 
     # ---- holds -----------------------------------------------------------------------------
 

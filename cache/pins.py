@@ -46,6 +46,9 @@ class Pins:
         return len(self._nodes)
 
     def add(self, node: Node, until: float) -> int:
+        if len(self._expiries) > 64 + 4 * len(self._nodes):
+            self._expiries = [(n.pins[number], number) for number, n in self._nodes.items()]
+            heapq.heapify(self._expiries)
         number = next(self._numbers)
         node.pins[number] = until
         self._nodes[number] = node

@@ -21,6 +21,7 @@ from .host import HostTier
 from .node import Match, Node
 from .pages import PageAllocator
 from .paths import common, longest, near, own_path
+from .pins import Pin
 from .tiers import TieredTree
 from .value import ValueFunction, least_recently_used
 
@@ -106,6 +107,7 @@ class RadixTree(TieredTree):
 
         None when the deadline has passed, or nothing of it is cached.
         """
+        self.expire(now)
         found = self.match(tokens, salt)
         if until <= now or found.length == 0 or found.node.parent is None:
             return None
@@ -122,6 +124,11 @@ class RadixTree(TieredTree):
         if node is not None:
             self.leaves.offer(node, now)
         return node is not None
+
+    def live_pins(self, now: float) -> list[Pin]:
+        """Pins that have not ended, the next to end first."""
+        self.expire(now)
+        return self.pins.live()
 
     def let_go(self, tokens: Sequence[int], keep: int, now: float, salt: str = "") -> int:
         """Nobody will ask for what lies behind the first `keep` of these tokens: it is evicted

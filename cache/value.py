@@ -19,9 +19,3 @@ the tree looks again at a leaf at those moments, and otherwise trusts that value
 def least_recently_used(node: Node, now: float) -> Value:
     """Unpinned before pinned, what nobody will ask for before the rest, then by last use."""
     return (float(node.pinned_until(now) > now), float(not node.unwanted), node.last_used)
-
-
-def least_frequently_used(node: Node, now: float) -> Value:
-    """Unpinned before pinned, unwanted before wanted, then by hits; ties by last use."""
-    wanted = float(not node.unwanted)
-    return (float(node.pinned_until(now) > now), wanted, float(node.hits), node.last_used)

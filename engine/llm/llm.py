@@ -210,7 +210,8 @@ class LLM:
         """The latest evictions and preemptions, then the pins that hold: why, with numbers."""
         now = self._clock()
         events = [str(event) for event in list(self._loop.scheduler.holdings.log)]
-        return events + [pin.told(now) for pin in self._thread.call(self._tree.pins.live)]
+        pins = self._thread.call(lambda: self._tree.live_pins(now))
+        return events + [pin.told(now) for pin in pins]
 
     def close(self) -> None:
         """Stop after the running step; what is unfinished fails with EngineError."""
