@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .layout import Layout, Point, Size, layered
+from .grid import Size
+from .layout import Layout, Point, layered
 from .nodes import Workflow
 from .picture import Box, Picture, picture
 

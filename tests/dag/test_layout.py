@@ -8,7 +8,8 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plait.dag.layout import COLUMN_GAP, Layout, Size, layered, ranks_of
+from plait.dag.grid import Size, ranks_of
+from plait.dag.layout import COLUMN_GAP, Layout, layered
 
 SIZE: Size = (100.0, 40.0)
 
