@@ -132,13 +132,7 @@ class Shelf(Generic[E]):
 
     def check(self, alias: str) -> None:
         """Raise ModelError for an alias nobody knows, or a model that never fits."""
-        place = self._place(alias)
-        if self.limit is not None and place.need > self.limit:
-            raise ModelError(
-                f"model {str(place.path)!r} needs {told(place.need)} for weights and KV, and the "
-                f"limit for all models is {told(self.limit)}: give more memory, or a smaller "
-                "kv_memory"
-            )
+        self._check_need(self._place(alias))
 
     def sizes(self) -> dict[str, int]:
         """Bytes that each engine needs, by the first of its aliases: an estimate until it was
@@ -181,11 +175,20 @@ class Shelf(Generic[E]):
             raise ModelError(f"no model is given for alias {alias!r}: known are {known}")
         return place
 
+    def _check_need(self, place: _Place[E]) -> None:
+        if self.limit is not None and place.need > self.limit:
+            raise ModelError(
+                f"model {str(place.path)!r} needs {told(place.need)} for weights and KV, and the "
+                f"limit for all models is {told(self.limit)}: give more memory, or a smaller "
+                "kv_memory"
+            )
+
     # ---- inside, with the lock held --------------------------------------------------------
 
     def _load_or_wait(self, place: _Place[E]) -> None:
         if self._closed:
             raise EngineError("the engine was closed")
+        self._check_need(place)  # what it was found to need since, perhaps by another's load
         if place.loading or not self._make_room(place):
             self._changed.wait()
             return
@@ -201,22 +204,25 @@ class Shelf(Generic[E]):
             self._changed.notify_all()
         place.loads.append(seconds)
         place.engine, place.need, place.last_used = engine, engine.memory_bytes, self._clock()
-        if self._closed:
+        if self._closed or (self.limit is not None and place.need > self.limit):
             self._unload(place)
+        else:
+            self._make_room(place)  # it may need more than was estimated: idle ones go
 
     def _make_room(self, place: _Place[E]) -> bool:
         """Unload idle models until this one fits; False when it has to wait."""
         if self.limit is None:
             return True
-        while self._in_use() + place.need > self.limit:
+        while self._in_use(but=place) + place.need > self.limit:
             idle = [p for p in self._distinct() if p.engine is not None and not p.users]
             if not idle:
                 return False
             self._unload(min(idle, key=self._worth))
         return True
 
-    def _in_use(self) -> int:
-        return sum(p.need for p in self._distinct() if p.engine is not None or p.loading)
+    def _in_use(self, but: _Place[E]) -> int:
+        others = (p for p in self._distinct() if p is not but)
+        return sum(p.need for p in others if p.engine is not None or p.loading)
 
     def _worth(self, place: _Place[E]) -> float:
         idle = max(self._clock() - place.last_used, 1e-3)

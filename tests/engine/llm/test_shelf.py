@@ -78,6 +78,85 @@ def test_a_model_beyond_the_limit_is_refused() -> None:
         models.take("z")
 
 
+class Larger(Fake):
+    """Needs more than was estimated."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(path)
+        self.memory_bytes = size
+
+
+def test_a_model_that_turns_out_to_be_beyond_the_limit_is_refused_to_all_who_wait() -> None:
+    began, go = threading.Event(), threading.Event()
+    built: list[Larger] = []
+    errors: list[ModelError] = []
+
+    def build(path: Path) -> Larger:
+        began.set()
+        go.wait(5)
+        built.append(Larger(path, 101))
+        return built[-1]
+
+    models = Shelf({"a": Path("/models/a")}, build, 100, lambda path: 40)
+
+    def ask() -> None:
+        try:
+            models.take("a")
+        except ModelError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    began.wait(5)
+    go.set()
+    for thread in threads:
+        thread.join(5)
+    assert len(errors) == 3, "nobody gets it, and nobody waits for ever"
+    assert [model.closed for model in built] == [True]
+
+
+def test_idle_models_go_when_one_needs_more_than_was_estimated() -> None:
+    sizes = {"a": 40, "b": 80}
+    paths = {name: Path(f"/models/{name}") for name in sizes}
+    models = Shelf(paths, lambda path: Larger(path, sizes[path.name]), 100, lambda path: 40)
+    with models.borrow("a") as a:
+        pass
+    with models.borrow("b") as b:
+        assert a.closed and not b.closed
+
+
+def test_closing_while_a_model_loads() -> None:
+    began, go = threading.Event(), threading.Event()
+    built: list[Fake] = []
+    errors: list[EngineError] = []
+
+    def build(path: Path) -> Fake:
+        began.set()
+        go.wait(5)
+        built.append(Fake(path))
+        return built[-1]
+
+    models = Shelf({"a": Path("/models/a")}, build)
+
+    def ask() -> None:
+        try:
+            models.take("a")
+        except EngineError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    began.wait(5)
+    models.close()
+    go.set()
+    for thread in threads:
+        thread.join(5)
+    assert len(errors) == 2
+    assert [model.closed for model in built] == [True]
+
+
 def test_closing_unloads_all() -> None:
     models, _ = shelf(limit=None)
     with models.borrow("a") as a, models.borrow("b") as b:
