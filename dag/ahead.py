@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .demand import certain
 from .nodes import Agent, LLMCall, Loop, Map, Workflow
 from .phases import Steps
-from .steps import certain
 
 _NUMBERS = re.compile(r"\[\d+\]")
 

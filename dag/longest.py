@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from .demand import certain
 from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
-from .steps import certain
 
 if TYPE_CHECKING:
     from .logical import Plan

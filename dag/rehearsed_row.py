@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .demand import goals, needed_first
 from .estimates import operator_key
 from .imagined import UNKNOWN, Imagined
 from .nodes import (
@@ -25,7 +26,6 @@ from .nodes import (
     ToolCall,
     Workflow,
     refs,
-    writes,
 )
 from .repeatable import work_args, work_key
 
@@ -54,11 +54,8 @@ class Act:
 
     def start(self) -> None:
         """Ask for the output, and for what writes whether or not anybody wants its value."""
-        asked = {id for node in self.workflow.nodes.values() for id in node.needs()}
-        goals = [n.id for n in self.workflow.nodes.values() if writes(n) and n.id not in asked]
-        needed = tuple(dict.fromkeys((*refs(self.workflow.output), *goals)))
         output = self.workflow.output
-        self._gather(needed, lambda: self._then(self._resolve(output)))
+        self._gather(goals(self.workflow), lambda: self._then(self._resolve(output)))
 
     def _gather(self, ids: Iterable[str], then: Callable[[], None]) -> None:
         """Ask for values and go on when the last is there."""
@@ -85,8 +82,7 @@ class Act:
         else:
             self._waiting[id] = [then]
             node = self.workflow.nodes[id]
-            needs = refs(node.condition) if isinstance(node, Branch) else node.needs()
-            self._gather(tuple(dict.fromkeys(needs)), lambda: self._do(node))
+            self._gather(needed_first(node), lambda: self._do(node))
 
     def _set(self, id: str, value: Imagined) -> None:
         self._values[id] = value

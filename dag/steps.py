@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from .demand import certain
 from .names import counted_name
 from .nodes import (
     Agent,
     Arg,
-    Branch,
     Const,
     Effect,
     Fill,
@@ -30,15 +30,13 @@ from .nodes import (
     Seq,
     ToolCall,
     Workflow,
-    refs,
-    writes,
 )
 from .numbering import Numbered
 from .repeatable import work_key
 from .template import Template, path_text
 
 if TYPE_CHECKING:
-    from .logical import Part, Plan
+    from .logical import Plan
     from .prefixes import LeafCost
 
 When = Literal["row", "branch", "item", "round"]
@@ -241,28 +239,6 @@ def _numbers(workflow: Workflow, prefix: str) -> dict[str, str]:
     return {id: f"{prefix}{i}" for i, id in enumerate(shown, 1)}
 
 
-def certain(workflow: Workflow) -> set[str]:
-    """Nodes that run for every row: those not needed by one side of a branch alone."""
-    nodes = workflow.nodes
-    asked = {id for node in nodes.values() for id in node.needs()}
-    stack = [*refs(workflow.output)]
-    stack += [n.id for n in nodes.values() if writes(n) and n.id not in asked]
-    seen: set[str] = set()
-    while stack:
-        id = stack.pop()
-        if id in seen or id not in nodes:
-            continue
-        seen.add(id)
-        node = nodes[id]
-        stack += refs(node.condition) if isinstance(node, Branch) else node.needs()
-    return seen
-
-
 def _value(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def output_of(part: Part) -> str:
-    """The output of a part, as written in the plan."""
-    return _Walker(part.workflow, None, {}, "", "row", None, 0)._shown(part.workflow.output)

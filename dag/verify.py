@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from .demand import needed
 from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow, refs, writes
 from .repeatable import work_key
 
@@ -52,23 +53,6 @@ def verify_same(before: Plan, after: Plan) -> None:
         lost = set(side_effects(old.workflow)) ^ set(side_effects(new.workflow))
         if lost:
             raise Malformed(f"{name!r}: the side effect of node {min(lost)!r} has changed")
-
-
-def needed(workflow: Workflow) -> set[str]:
-    """Nodes that a run may ask for: what the output needs, and side effects nothing else needs.
-
-    A write that only unused nodes need is not run, and so is not among them.
-    """
-    asked = {id for node in workflow.nodes.values() for id in node.needs()}
-    goals = (n.id for n in workflow.nodes.values() if writes(n) and n.id not in asked)
-    stack = [*refs(workflow.output), *goals]
-    seen: set[str] = set()
-    while stack:
-        id = stack.pop()
-        if id not in seen:
-            seen.add(id)
-            stack += workflow.nodes[id].needs()
-    return seen
 
 
 def side_effects(workflow: Workflow) -> Iterator[str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
+from ..dag.demand import goals, needed_first
 from ..dag.nodes import (
     Agent,
     Arg,
@@ -58,32 +58,24 @@ class Wiring:
         self.index = {node.id: i for i, node in enumerate(self.nodes)}
         self.kinds = tuple(_kind(node) for node in self.nodes)
         self.constants = {n.id: n.value for n in self.nodes if isinstance(n, Const)}
-        self.wants = tuple(self._open(_strict_args(node)) for node in self.nodes)
+        self.wants = tuple(self._open(needed_first(node)) for node in self.nodes)
         feeds: list[list[int]] = [[] for _ in self.nodes]
         for i, wanted in enumerate(self.wants):
             for w in wanted:
                 feeds[w].append(i)
         self.feeds = tuple(map(tuple, feeds))
-        self.goals = self._goals()
+        self.goals = self._open(goals(workflow))
+        """What a run must complete."""
         self.waiting, self.ready = self._demand_from_start()
 
-    def _open(self, args: Iterable[Arg]) -> tuple[int, ...]:
-        """Indices of the nodes that arguments need and that are not given."""
-        found = dict.fromkeys(self.index[id] for arg in args for id in refs(arg))
+    def _open(self, ids: Iterable[str]) -> tuple[int, ...]:
+        """Indices of those nodes that are not given."""
+        found = dict.fromkeys(self.index[id] for id in ids)
         return tuple(i for i in found if self.kinds[i] is not Kind.GIVEN)
 
     def open_refs(self, arg: Arg) -> tuple[int, ...]:
         """Indices of the nodes an argument needs and that a run must compute."""
-        return self._open((arg,))
-
-    def _goals(self) -> tuple[int, ...]:
-        """What a run must complete: the output, and side effects that nothing else asks for."""
-        needed = {id for node in self.nodes for id in node.needs()}
-        effects = (
-            i for i, n in enumerate(self.nodes)
-            if isinstance(n, ToolCall) and n.tool.effect == "write" and n.id not in needed
-        )  # fmt: skip
-        return tuple(dict.fromkeys((*self._open((self.workflow.output,)), *effects)))
+        return self._open(refs(arg))
 
     def _demand_from_start(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         waiting = [NOT_DEMANDED] * len(self.nodes)
@@ -104,7 +96,9 @@ class Wiring:
                 if node.early is None:
                     continue
                 names = {slot.name for slot in islice(node.prompt.slots(), node.early)}
-                found[i] = self._open(arg for name, arg in node.bound if name in names)
+                found[i] = self._open(
+                    id for name, arg in node.bound if name in names for id in refs(arg)
+                )
         return found
 
     @cached_property
@@ -181,10 +175,3 @@ def _length(node: Node, bodies: Mapping[str, Wiring]) -> float:
         case Loop(max_iters=rounds):
             return bodies[node.id].length * rounds
     return 0.0
-
-
-def _strict_args(node: Node) -> tuple[Any, ...]:
-    """Arguments that must be there before a node starts: not the sides of a branch."""
-    if isinstance(node, Branch):
-        return (node.condition,)
-    return tuple(arg for _, arg in node.args())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..demand import certain
 from ..nodes import Agent, Const, Input, Node, Project, ToolCall, Workflow
-from ..steps import certain
 
 if TYPE_CHECKING:
     from ..logical import Part, Plan

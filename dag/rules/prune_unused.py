@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..demand import needed
 from ..nodes import Input, Workflow
 from ..rewriting import rewrite
-from ..verify import needed
 
 if TYPE_CHECKING:
     from ..logical import Plan
