@@ -13,14 +13,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ...dag.ahead import Ahead
-from ...dag.errors import EngineError, PlaitError
+from ...dag.errors import EngineError
 from ...dag.phases import Move
 from ...dag.turns import Decision, Place, Turns
+from .waiter import Waiter, place_of
 
 if TYPE_CHECKING:
     from ..llm import LLM
@@ -35,20 +35,6 @@ HEARTBEAT = 0.5
 Waits = Callable[[bool], None]
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    place: Place
-    alias: str
-    future: asyncio.Future[LLM]
-
-    def tell(self, action: Callable[[], None]) -> bool:
-        """Do something on the waiter's loop; False when the loop is closed."""
-        with suppress(RuntimeError):
-            self.future.get_loop().call_soon_threadsafe(action)
-            return True
-        return False
-
-
 class Gate:
     """Lends the models of one shelf to calls, and has them loaded and unloaded."""
 
@@ -56,7 +42,7 @@ class Gate:
         self._shelf = shelf
         self._turns = Turns(shelf.sizes(), shelf.limit, shelf.seconds())
         self._lock = threading.RLock()
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[Waiter] = []
         self._moving: Move | None = None
         self._resting: asyncio.AbstractEventLoop | None = None
         self._beating: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -71,7 +57,7 @@ class Gate:
     ) -> AsyncIterator[LLM]:
         """An engine that stays loaded inside the block. Raises ModelError when it cannot load."""
         model = self._shelf.name(alias)
-        place = _place(model, step, ahead)
+        place = place_of(model, step, ahead)
         llm = self._enter(place, alias)
         if llm is None:
             llm = await self._wait(place, alias, waits)
@@ -97,7 +83,7 @@ class Gate:
         with self._lock:
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            waiter.tell(_fail(waiter, EngineError("the engine was closed")))
+            waiter.fail(EngineError("the engine was closed"))
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     # -- calls ---------------------------------------------------------------------------------
@@ -113,7 +99,7 @@ class Gate:
             return llm
 
     async def _wait(self, place: Place, alias: str, waits: Waits | None) -> LLM:
-        waiter = _Waiter(place, alias, asyncio.get_running_loop().create_future())
+        waiter = Waiter(place, alias, asyncio.get_running_loop().create_future())
         self._shelf.check(alias)
         with self._lock:
             self._turns.waits(place)
@@ -132,7 +118,7 @@ class Gate:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
                     self._turns.goes_on(place)
-            if _has_result(waiter.future):
+            if waiter.has_result:
                 self._leave(place, alias)
             self._stir()
             raise
@@ -160,7 +146,7 @@ class Gate:
                     self._leave(waiter.place, waiter.alias)
             self._waiters = left
 
-    def _hand(self, waiter: _Waiter, llm: LLM) -> Callable[[], None]:
+    def _hand(self, waiter: Waiter, llm: LLM) -> Callable[[], None]:
         def give() -> None:
             if waiter.future.done():  # cancelled in the meantime
                 self._leave(waiter.place, waiter.alias)
@@ -241,25 +227,4 @@ class Gate:
         self._waiters = [waiter for waiter in self._waiters if waiter.place.model != model]
         for waiter in failed:
             self._turns.goes_on(waiter.place)
-            waiter.tell(_fail(waiter, failure))
-
-
-def _place(model: str, step: str, ahead: Ahead | None) -> Place:
-    if ahead is not None and step in ahead.needs:
-        return Place(step, model, ahead)
-    return Place(f"calls to {model}", model)
-
-
-def _has_result(future: asyncio.Future[LLM]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _fail(waiter: _Waiter, failure: BaseException) -> Callable[[], None]:
-    """Each waiter gets an error of its own: rows write their node into it."""
-
-    def fail() -> None:
-        if not waiter.future.done():
-            own = type(failure)(str(failure)) if isinstance(failure, PlaitError) else failure
-            waiter.future.set_exception(own)
-
-    return fail
+            waiter.fail(failure)

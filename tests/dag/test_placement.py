@@ -8,10 +8,12 @@ from itertools import product
 
 import pytest
 
+from plait.dag import placement_search
 from plait.dag.phases import Steps, moves
-from plait.dag.placement import Demand, place, stage_seconds
+from plait.dag.placement import Demand, stage_seconds
+from plait.dag.placement_search import place
 
-INSTANCES = 120
+INSTANCES = 500
 
 
 def random_demand(seed: int) -> Demand:
@@ -36,7 +38,7 @@ def flow_seconds(
     """Seconds of a stage found the other way round: bisect for the least that water-filling can
     do, with the work of models poured over workers by augmenting paths."""
     low, high = max(loads), sum(work.values()) + sum(loads) + 1
-    for _ in range(60):
+    for _ in range(36):
         middle = (low + high) / 2
         low, high = (low, middle) if _feasible(held, loads, work, middle) else (middle, high)
     return high
@@ -110,27 +112,61 @@ def oracle(demand: Demand) -> float:
                 work[model] = work.get(model, 0.0) + demand.work[step]
             pairs = list(zip(there, then, strict=True))
             loads = tuple(sum(demand.loads[m] for m in new - old) for old, new in pairs)
-            found = min(found, flow_seconds(then, loads, work) + best(after, then))
+            behind = best(after, then)
+            if (sum(work.values()) + sum(loads)) / demand.workers + behind < found:
+                found = min(found, flow_seconds(then, loads, work) + behind)
         return found
 
     return best(frozenset(), (frozenset[str](),) * demand.workers)
 
 
-def test_no_placement_is_quicker_and_the_rule_of_thumb_is_close() -> None:
-    gaps, exact = [], []
-    for seed in range(INSTANCES):
-        demand = random_demand(seed)
-        least, found = oracle(demand), place(demand)
-        assert found.exact
-        exact.append(found.seconds / least - 1)
-        assert abs(exact[-1]) < 1e-6, seed
-        thumb = place(demand, searched=0)
-        assert not thumb.exact and thumb.seconds >= least - 1e-6
-        gaps.append(thumb.seconds / least - 1)
+@pytest.fixture(scope="module")
+def instances() -> list[tuple[Demand, float]]:
+    """Demands with the least seconds they can take."""
+    return [(demand, oracle(demand)) for demand in map(random_demand, range(INSTANCES))]
+
+
+def test_no_placement_is_quicker(instances: list[tuple[Demand, float]]) -> None:
+    for demand, least in instances:
+        found = place(demand)
+        assert found.exact and found.seconds == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
+    ("listed", "mean_gap", "worst_gap"), [(1_000, 0.001, 0.01), (0, 0.001, 0.05)]
+)
+def test_the_rule_of_thumb_is_close(
+    instances: list[tuple[Demand, float]], monkeypatch: pytest.MonkeyPatch,
+    listed: int, mean_gap: float, worst_gap: float,
+) -> None:  # fmt: skip
+    """Also where stages are too many to be listed, and are found by changing one model."""
+    monkeypatch.setattr(placement_search, "LISTED", listed)
+    gaps = []
+    for demand, least in instances:
+        found = place(demand, searched=0)
+        assert not found.exact and found.seconds >= least - 1e-6
+        gaps.append(found.seconds / least - 1)
     mean, worst = sum(gaps) / len(gaps), max(gaps)
-    print(f"{INSTANCES} instances: searched {max(exact):.1e} worst; "
-          f"rule of thumb {mean:.2%} mean, {worst:.2%} worst")  # fmt: skip
-    assert mean < 0.2
+    told = f"{INSTANCES} instances, listed {listed}: {mean:.2%} mean, {worst:.2%} worst"
+    print(told)
+    assert mean < mean_gap and worst < worst_gap, told
+
+
+def test_many_workers_and_models_are_placed_in_few_tries() -> None:
+    names = [f"s{i}" for i in range(12)]
+    steps = Steps(
+        {n: tuple(names[:i][-1:]) for i, n in enumerate(names)},
+        {n: f"m{i % 6}" for i, n in enumerate(names)},
+    )
+    models = {f"m{i}": 1.0 + i for i in range(6)}
+    demand = Demand(
+        steps, dict.fromkeys(names, 5.0), models, dict.fromkeys(models, 1), 8, 2
+    )  # fmt: skip
+    found = place(demand)
+    assert not found.exact
+    assert frozenset().union(*(stage.steps for stage in found.stages)) == set(names)
+    bound = (sum(demand.work.values()) + sum(models.values())) / 8
+    assert bound <= found.seconds < 2.5 * bound
 
 
 def two(work: float, load: float, workers: int = 2) -> Demand:
@@ -152,7 +188,11 @@ def test_dear_loads_keep_models_apart_and_cheap_ones_make_replicas() -> None:
 
 def test_it_says_why() -> None:
     told = place(two(work=4.0, load=1.0)).explain()
-    assert "stage 1" in told and "worker 0" in told and "loading 1.00 s" in told
+    assert (
+        "stage 1" in told
+        and "worker 0: model big (4.00 s of work)" in told
+        and "loads 1.00 s" in told
+    )
 
 
 def test_what_fits_nowhere_is_refused() -> None:

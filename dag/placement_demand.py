@@ -1,0 +1,81 @@
+"""What a plan asks workers for, by the cost model: what a placement is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .nodes import LLMCall, Loop, Map, Node
+from .phases import Steps, steps_of, together
+from .placement import Demand
+from .profile import Profile
+
+if TYPE_CHECKING:
+    from .logical import Plan
+    from .prefixes import LeafCost
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Workers that are alike."""
+
+    workers: int
+    memory: int | None
+    """Bytes of each worker for weights and KV; None sets no limit."""
+    sizes: Mapping[str, int]
+    """Bytes by model, weights and KV."""
+    names: Mapping[str, str]
+    """By alias, the model: aliases of one model share it."""
+
+
+def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
+    """Steps of the plan, the seconds that each takes one worker, and what loading takes.
+
+    None when calls and tokens are not known before the run: for live programs, and for a plan
+    without a prefix tree.
+    """
+    if plan.live or plan.prefixes is None or not plan.models:
+        return None
+    names = machine.names
+    steps = together(steps_of(part.workflow) for part in plan.parts)
+    steps = Steps(steps.needs, {id: names[m] if m else None for id, m in steps.models.items()})
+    work = dict.fromkeys(steps.needs, 0.0)
+    tops = {
+        id(call): f"{number}:{top}"
+        for number, part in enumerate(plan.parts)
+        for top, node in part.workflow.nodes.items()
+        for call in _calls(node)
+    }
+    for leaf in plan.prefixes.leaves:
+        top, model = tops[id(leaf.call)], names[leaf.call.model]
+        turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
+        for step in turns:  # a body that asks for a model several times does so in several steps
+            work[step] += seconds_of(leaf, profile) / len(turns)
+    models = {names[alias]: alias for alias in reversed(plan.models)}
+    loads = {model: profile.costs[alias].load for model, alias in models.items()}
+    memory = machine.memory if machine.memory is not None else sum(machine.sizes.values())
+    return Demand(steps, work, loads, machine.sizes, machine.workers, memory)
+
+
+def seconds_of(leaf: LeafCost, profile: Profile) -> float:
+    """Seconds that one worker needs for an LLM node over all rows."""
+    node = leaf.call
+    costs, length = profile.costs[node.model], profile.length(node)
+    prompt, tokens = leaf.merged / max(1, leaf.calls), leaf.calls * length
+    reading = leaf.computed * (costs.token + costs.token_context * prompt / 2)
+    writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))
+    steps = max(length, tokens / profile.running) if leaf.calls else 0.0
+    return reading + writing + steps * costs.step
+
+
+def _calls(node: Node) -> Iterator[LLMCall]:
+    """A node and what is in its bodies."""
+    if isinstance(node, LLMCall):
+        yield node
+    bodies = [node.body] if isinstance(node, Map | Loop) else []
+    if isinstance(node, Loop) and node.until is not None:
+        bodies.append(node.until)
+    for body in bodies:
+        for inside in body.nodes.values():
+            yield from _calls(inside)
