@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..dag.analyze import history
-from ..dag.cost import Cost, Costs, Profile, cost_of
+from ..dag.cost import Cost
 from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.names import named_nodes
 from ..dag.nodes import LLMCall
+from ..dag.pricing import cost_of
+from ..dag.profile import Costs, Profile
 
 
 @dataclass(frozen=True, slots=True)

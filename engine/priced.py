@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..dag.cost import Cost, Profile, cost_of
+from ..dag.cost import Cost
 from ..dag.errors import InputError
 from ..dag.estimates import Estimates
 from ..dag.logical import Plan
@@ -18,6 +18,8 @@ from ..dag.nodes import Workflow
 from ..dag.numbering import Row
 from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
+from ..dag.pricing import cost_of
+from ..dag.profile import Profile
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .options import DEFAULT_WINDOW

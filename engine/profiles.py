@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ..dag.cost import Profile
 from ..dag.estimates import Estimates
+from ..dag.profile import Profile
 from .backends.local import LocalBackend
 
 SAMPLE = 20_000

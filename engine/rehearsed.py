@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..cache.pages import PageAllocator
 from ..cache.radix import RadixTree
-from ..dag.cost import Costs
+from ..dag.profile import Costs
 from ..dag.sampling import Sampling
 from ..dag.serving import Ask, Done, Stepped, Used
 from .llm.request import Chunk, Request

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..dag.cost import Costs
+from ..dag.profile import Costs
 
 INTERVAL = 0.1
 """Seconds between samples at first."""

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 import plait
 from plait import llm, tool, workflow
 from plait.dag.analyze import analysis, compare, history
-from plait.dag.cost import Cost, Profile, cost_of
+from plait.dag.cost import Cost
 from plait.dag.explain import told_cost
 from plait.dag.longest import critical_path
 from plait.dag.plan import Plan, make_plan
+from plait.dag.pricing import cost_of
+from plait.dag.profile import Profile
 from plait.dag.workflow import as_workflow
 
 

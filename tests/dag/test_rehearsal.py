@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import plait
 from plait import llm, tool, workflow
-from plait.dag.cost import Profile, cost_of
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
 from plait.dag.observed import Observed
 from plait.dag.plan import make_plan
+from plait.dag.pricing import cost_of
+from plait.dag.profile import Profile
 from plait.dag.rehearsal import LATENCY, Rehearsed, Stage, rehearse
 from plait.dag.serving import Ask, Done, Stepped, Used
 from plait.dag.workflow import as_workflow
