@@ -48,6 +48,8 @@ class Grammar:
         packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if not packed.any():
             raise GenerationError("the output constraint cannot be met: no text can follow here")
+        if problem := self._matcher.get_error():  # it then allows the end, wherever the text is
+            raise GenerationError(f"the output constraint cannot be met: {_first(problem)}")
         mask = _unpack(packed, self._bits)
         if len(mask) < self._vocab_size:
             mask = torch.nn.functional.pad(mask, (0, self._vocab_size - len(mask)))
@@ -65,8 +67,9 @@ class Grammar:
 
     @property
     def complete(self) -> bool:
-        """The text so far is a whole sentence of the grammar."""
-        return bool(self._matcher.is_accepting() or self._matcher.is_stopped())
+        """The text so far is a whole sentence of the grammar. Not so where the matcher gave up:
+        then it has stopped, too."""
+        return bool(self._matcher.is_accepting())
 
     def check(self, text: str, max_tokens: int, cut: bool) -> None:
         """GenerationError unless the finished text is whole and, for a schema, JSON of it.

@@ -85,6 +85,31 @@ async def test_a_regex_that_is_none_is_refused(llm: LLM) -> None:
         await one(llm, Sampling(regex="(?=a)b"))
 
 
+@pytest.mark.parametrize("regex", [r"[^\s\S]", r"a[^\s\S]b", r"(x|yy)[^\s\S]"])
+async def test_a_regex_that_no_text_matches_is_refused(llm: LLM, regex: str) -> None:
+    with pytest.raises(PromptError, match="cannot be met"):
+        await one(llm, Sampling(max_tokens=9, regex=regex))
+
+
+async def test_a_text_where_the_matcher_gave_up_is_no_answer(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llguidance stops at an error, and then allows nothing but the end."""
+    real = Grammar.allowed
+    steps = iter(range(100))
+
+    def allowed(self: Grammar) -> torch.Tensor:
+        if next(steps) == 2:
+            self._matcher.consume_token(3)  # a control character: refused, and it has given up
+            assert self._matcher.is_stopped()
+        return real(self)
+
+    await one(llm, Sampling(max_tokens=9, regex="[a-f]{9}"))
+    monkeypatch.setattr(Grammar, "allowed", allowed)
+    with pytest.raises(GenerationError, match="cannot be met"):
+        await one(llm, Sampling(max_tokens=20, regex="[a-f]{9}"))
+
+
 @pytest.mark.parametrize(
     "more", [{"max_tokens": 3}, {"max_tokens": 120, "stop": ("n",)}, {"max_tokens": 1}]
 )
