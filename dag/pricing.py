@@ -26,7 +26,7 @@ from .profile import Costs, Profile
 if TYPE_CHECKING:
     from .logical import Plan
     from .prefixes import LeafCost
-    from .rehearsal import Rehearsed
+    from .rehearsed import Rehearsed
 
 
 MEASURED, ASSUMED = 0.1, 0.6

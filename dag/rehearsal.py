@@ -20,9 +20,10 @@ from .logical import Plan, positions
 from .names import counted_name
 from .nodes import LLMCall, Node, ToolCall, Workflow
 from .numbering import Row
+from .rehearsed import Rehearsed, Tasks
 from .rehearsed_row import Act
 from .rehearsed_worker import Worker
-from .serving import Ask, Done, Serving, Used
+from .serving import Ask, Done, Serving
 from .standing import Room, Standing
 from .template import Template
 
@@ -53,38 +54,6 @@ class Stage:
     """Whether equal work is done once."""
     disturbed: float = 1.0
     """Seconds that a step takes for every second that it should."""
-
-
-@dataclass(slots=True)
-class Tasks:
-    """What one node comes to."""
-
-    calls: int = 0
-    merged: int = 0
-    prompt: int = 0
-    computed: int = 0
-    generated: int = 0
-    seconds: float = 0.0
-    """From asking to having, summed over calls."""
-
-
-@dataclass(slots=True)
-class Rehearsed:
-    """What a rehearsal found."""
-
-    seconds: float = 0.0
-    nodes: dict[str, Tasks] = field(default_factory=dict)
-    """By the name under which a run counts them."""
-    used: dict[str, Used] = field(default_factory=dict)
-    """By model alias, the first of those that share an engine."""
-    busy: dict[int, float] = field(default_factory=dict)
-    """Seconds that each worker computes."""
-    loads: list[str] = field(default_factory=list)
-    """Models in the order in which they are loaded."""
-    load_seconds: float = 0.0
-    waited: float = 0.0
-    """Seconds in which no worker computes: only tools run."""
-    rows: int = 0
 
 
 class Rehearsal:

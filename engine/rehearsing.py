@@ -10,7 +10,8 @@ from ..dag.imagined import CHARACTERS, Frame, Imagination
 from ..dag.logical import Plan
 from ..dag.messages import system, user
 from ..dag.numbering import Row
-from ..dag.rehearsal import Rehearsed, Stage, rehearse
+from ..dag.rehearsal import Stage, rehearse
+from ..dag.rehearsed import Rehearsed
 from .admission import BUSY
 from .backends.local import LocalBackend
 from .options import DEFAULT_WINDOW

@@ -19,7 +19,8 @@ from plait.dag.observed import Observed
 from plait.dag.plan import make_plan
 from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
-from plait.dag.rehearsal import LATENCY, Rehearsed, Stage, rehearse
+from plait.dag.rehearsal import LATENCY, Stage, rehearse
+from plait.dag.rehearsed import Rehearsed
 from plait.dag.serving import Ask, Done, Stepped, Used
 from plait.dag.workflow import as_workflow
 
