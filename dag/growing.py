@@ -14,7 +14,8 @@ from os.path import commonprefix
 
 from .lengths import CLOSING, OPENING, Lengths, Measure
 from .nodes import Arg, Lit, LLMCall, Map, Ref, Workflow
-from .numbering import Column, Numbered, Numbering
+from .numbering import Numbered, Numbering
+from .numbers import Column
 from .prefixes import Group, Leaf, LeafCost, Prefixes, Vertex
 from .template import Slot, Template
 

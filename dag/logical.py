@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from .explain import explain
 from .nodes import Workflow
-from .numbering import Column, Numbered, Numbering, Row
+from .numbering import Numbered, Numbering, Row
+from .numbers import Column
 from .steps import Step, steps_of
 
 if TYPE_CHECKING:
+    from .placement import Placement
     from .prefixes import Prefixes
 
 
@@ -57,6 +59,8 @@ class Plan:
     """Tokens that KV memory holds; None when that is not known."""
     rules: tuple[str, ...] = ()
     """Rules that were applied."""
+    placement: Placement | None = None
+    """Which models stand on which workers; None where there is one worker."""
 
     @property
     def workflow(self) -> str:
@@ -113,10 +117,11 @@ class Plan:
             totals[f"{name}_merged"] = self.merged_calls(tools)
         if self.prefixes is not None:
             totals["prefill"] = self.prefixes.as_dict()
+        placed = {"placement": self.placement.as_dict()} if self.placement is not None else {}
         return {
             "workflow": self.workflow, "rows": self.rows, "live": self.live,
             "models": list(self.models), "rules": list(self.rules), "totals": totals,
-            "steps": [step.as_dict() for step in self.steps],
+            "steps": [step.as_dict() for step in self.steps], **placed,
         }  # fmt: skip
 
     def __str__(self) -> str:

@@ -12,14 +12,12 @@ made by running code) gets a fresh number for every row, and so does all that is
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count, repeat
-from typing import Any, TypeAlias, get_origin
+from itertools import repeat
+from typing import Any, get_origin
 
 from .errors import OutputError
-from .keys import Unkeyed, type_key, value_key
 from .nodes import (
     Arg,
     Branch,
@@ -35,12 +33,11 @@ from .nodes import (
     Seq,
     Workflow,
 )
+from .numbers import Column, Numbers
 from .repeatable import work_args, work_key
 from .template import Path, project
 from .types import field_type
 
-Column: TypeAlias = "array[int]"
-"""Numbers by row."""
 Row = Mapping[str, Any]
 
 _PLAIN = (dict, list, Any)
@@ -58,59 +55,8 @@ class Numbered:
     """The bodies of maps whose lists are known: one row per item."""
 
 
-class Numbering:
-    """Gives out numbers; keep one for all that may share work."""
-
-    def __init__(self) -> None:
-        self.fresh = fresh = count().__next__
-        """A number nothing else has."""
-        # A missing key gets a fresh number without a line of Python: planning is mostly this.
-        self._tables: dict[Hashable, dict[Any, int]] = defaultdict(lambda: defaultdict(fresh))
-        self._texts: dict[str, int] = {}
-        self.values: dict[int, Any] = {}
-        """Values that are known before running, by number."""
-
-    def fresh_column(self, rows: int) -> Column:
-        return array("i", (self.fresh() for _ in range(rows)))
-
-    def value(self, value: Any, tag: Hashable = None) -> int:
-        """The number of a known value; `tag` tells apart values that conversion will."""
-        if type(value) is str and tag is None:
-            number = self._texts.get(value)
-            if number is None:
-                number = self._texts[value] = self.fresh()
-                self.values[number] = value
-            return number
-        try:
-            key = value_key(value)
-        except Unkeyed:
-            return self.fresh()
-        table = self._tables["value", tag]
-        if key not in table:
-            self.values[table[key]] = value
-        return table[key]
-
-    def combine(self, signature: Hashable, columns: Iterable[Column | int], rows: int) -> Column:
-        """A number per row for work with this signature and these arguments."""
-        columns = list(columns)
-        if all(isinstance(c, int) for c in columns):
-            return array("i", repeat(self.combine_one(signature, tuple(columns)), rows))
-        endless = (repeat(c) if isinstance(c, int) else c for c in columns)
-        return array("i", map(self._tables[signature].__getitem__, zip(*endless, strict=False)))
-
-    def behind(self, vertex: int, prefix: Column | None, values: Column | int, rows: int) -> Column:
-        """The numbers of prefixes that go on with these values; None goes before the first."""
-        table = self._tables["prefix", vertex]
-        if prefix is None:  # all alike: values alone tell what comes behind apart
-            if isinstance(values, int):
-                return array("i", repeat(table[values], rows))
-            return array("i", map(table.__getitem__, values))
-        return self.combine(("prefix", vertex), (prefix, values), rows)
-
-    def combine_one(self, signature: Hashable, key: Hashable) -> int:
-        return self._tables[signature][key]
-
-    # -- workflows -----------------------------------------------------------------------------
+class Numbering(Numbers):
+    """Numbers the tasks of workflows; keep one for all that may share work."""
 
     def read(self, inputs: tuple[Input, ...], rows: Iterable[Row | None]) -> dict[str, Column]:
         """Numbers of the rows' columns. A row that cannot be read (None) shares nothing."""
@@ -125,12 +71,6 @@ class Numbering:
                 else:
                     append(self.fresh() if node.default is ... else self.value(node.default))
         return columns
-
-    def given(self, value: Any, kind: Any) -> int:
-        """The number of a value that will be read as a type."""
-        if type(value) is kind or kind is Any:
-            return self.value(value)
-        return self.value(value, type_key(kind))
 
     def number(self, workflow: Workflow, columns: dict[str, Column], rows: int) -> Numbered:
         """The numbers of every node's value, given those of the inputs."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from operator import ne
 
-from .numbering import Column
+from .numbers import Column
 from .prefixes import Group
 
 Order = Sequence[int]

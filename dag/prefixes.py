@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .nodes import LLMCall
-from .numbering import Column
+from .numbers import Column
 from .template import Slot
 
 

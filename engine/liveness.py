@@ -14,7 +14,7 @@ from typing import Any
 
 from ..dag.logical import Plan
 from ..dag.nodes import Agent, LLMCall
-from ..dag.numbering import Column
+from ..dag.numbers import Column
 from ..dag.template import Slot, Template
 
 Levels = dict[str, tuple[Column, ...]]

@@ -22,7 +22,7 @@ from ..dag.keys import Unkeyed, value_key
 from ..dag.logical import Part
 from ..dag.messages import Message
 from ..dag.nodes import Agent, LLMCall, Node, ToolCall, ToolSpec, Workflow
-from ..dag.numbering import Column
+from ..dag.numbers import Column
 from ..dag.repeatable import deterministic
 from ..dag.sampling import Sampling
 from .backends.backend import Call

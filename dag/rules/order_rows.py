@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from ..numbering import Column
+from ..numbers import Column
 from ..ordering import Footprints, new_tokens, search
 from ..prefixes import Group
 from ..route import improve

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..lengths import Lengths
 from ..logical import with_numbers
 from ..nodes import Lit, LLMCall, Map, Node, Ref, Workflow
-from ..numbering import Column, Numbered, Numbering
+from ..numbering import Numbered, Numbering
+from ..numbers import Column
 from ..template import Free, Part, Slot, Template, Text
 from ..unordered import permuted
 
