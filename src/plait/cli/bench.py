@@ -73,7 +73,8 @@ def prediction(
     import sys
     import tempfile
 
-    from ..benchmarks.prediction import bench, table
+    from ..benchmarks.compared import table
+    from ..benchmarks.prediction import bench
     from ..benchmarks.workflow_model import random_model
 
     with tempfile.TemporaryDirectory() as place:
