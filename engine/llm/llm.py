@@ -47,6 +47,7 @@ class LLM:
         prefix_cache: bool = True, calibrate: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
+        limits = Limits(max_batch_tokens, max_running, prefix_cache)
         quiet()
         place = str(choose_device(device))
         self._thread = StepThread(place)
@@ -69,7 +70,6 @@ class LLM:
         costs = self._thread.call(
             lambda: find(loaded, self._runner, self._tree.allocator, self._work, wanted(calibrate))
         )
-        limits = Limits(max_batch_tokens, max_running, prefix_cache)
         self._calls = OpenCalls()
         self._loop = StepLoop(
             Scheduler(self._tree, limits, pool, costs),

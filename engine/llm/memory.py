@@ -56,6 +56,8 @@ def pool_pages(
     useful_tokens: int,
 ) -> int:
     """Pages of the pool: as asked, or a share of free memory that could be of use."""
+    if page_size < 1:
+        raise ConfigError(f"page_size={page_size} must be at least 1")
     page_bytes = bytes_per_token(layers, dtype) * page_size
     free = free_memory(device)
     if wanted is None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...cache.radix import RadixTree
+from ...dag.errors import ConfigError
 from .costs import Costs, WayOut
 from .holdings import Holdings, KVMover
 from .queue import Queue, order
@@ -33,6 +34,13 @@ class Limits:
     batch_tokens: int
     running: int
     prefix_cache: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1 or self.running < 1:
+            raise ConfigError(
+                f"max_batch_tokens={self.batch_tokens} and max_running={self.running} must be at "
+                "least 1: nobody would ever be served"
+            )
 
 
 @dataclass(frozen=True, slots=True)
