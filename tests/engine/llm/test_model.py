@@ -95,7 +95,7 @@ def test_settings_that_cannot_be(model_path: Callable[[str], Path]) -> None:
     refused(model_path("llama"), "are free", kv_memory="900TB")
     for nobody in ({"page_size": 0}, {"max_batch_tokens": 0}, {"max_running": -1}):
         with pytest.raises(ConfigError, match="at least 1"):
-            LLM(model_path("llama"), **nobody)
+            LLM(model_path("llama"), **nobody)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="2GB"):
         parse_bytes("lots")
     for bad in (-1, "-1GB", "1.2.3", True, ""):
