@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plait.dag.nodes import Branch, Project, Workflow, resolve
+from plait.dag.arg import resolve
+from plait.dag.nodes import Branch, Project, Workflow
 from plait.dag.template import project
 from plait.engine.backends.backend import Backend
 from plait.engine.executor import Executor

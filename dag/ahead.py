@@ -6,7 +6,8 @@ The runtime names a step by its path without numbers: `notes[3]/look` is the ste
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from copy import copy
 
 from .demand import certain
 from .nodes import Agent, LLMCall, Loop, Map, Workflow
@@ -33,6 +34,15 @@ class Ahead:
     @property
     def steps(self) -> Steps:
         return Steps(self.needs, self.models)
+
+    def only(self, mine: Callable[[str, str], bool]) -> Ahead:
+        """The same steps for somebody who serves some of them: told of a step and its model."""
+        view = copy(self)
+        view.models = {
+            step: model if model is not None and mine(step, model) else None
+            for step, model in self.models.items()
+        }
+        return view
 
     def behind(self, front: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The steps of the front and all that come after them, each with those of them it needs."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .arg import Arg, Ref
 from .edges import loop_misfits, misfit, misfit_item, missing_part, type_of
 from .errors import Problem
-from .nodes import Arg, LLMCall, Loop, Map, Node, Project, Ref, ToolCall, Workflow
+from .nodes import LLMCall, Loop, Map, Node, Project, ToolCall, Workflow
 from .source import problem_at
 from .template import Path, Template, path_text
 from .types import field_type

@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from .arg import Arg, literals, refs
 from .arguments import arguments, at_node
 from .edges import type_of
 from .errors import Problem, WorkflowError, in_order, list_names, meant, nearest
 from .jsonable import cannot_be_json, value_cannot_be_json
 from .live import used_operators
-from .nodes import (
-    Arg,
-    Const,
-    Input,
-    LLMCall,
-    Project,
-    Workflow,
-    literals,
-    refs,
-    writes,
-)
+from .nodes import Const, Input, LLMCall, Project, Workflow, writes
 from .source import problem_at
 from .template import Template
 from .trace import Missing

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, TypeVar, cast, overload
 
+from .arg import Arg
 from .edges import loop_misfits, misfit_item
 from .errors import Problem, WorkflowError
 from .handles import Handle
-from .nodes import Arg, Branch, Input, Loop, Map, Workflow
+from .nodes import Branch, Input, Loop, Map, Workflow
 from .source import Source, caller, problem_at
 from .trace import TRACE, Trace
 from .types import fits

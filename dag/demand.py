@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .nodes import Branch, Node, Workflow, refs, writes
+from .arg import refs
+from .nodes import Branch, Node, Workflow, writes
 
 
 def goals(workflow: Workflow) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import Problem
-from .nodes import Arg, Fill, Input, Lit, Node, Rec, Ref, Seq, Workflow
+from .nodes import Input, Node, Workflow
 from .source import Source, problem_at
 from .types import field_type, fits, item_type, type_name
 

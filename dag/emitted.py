@@ -17,9 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq, refs
 from .arguments import arguments
 from .errors import LimitError, OutputError, list_names
-from .nodes import Arg, Fill, Lit, Node, Project, Rec, Ref, Seq, Workflow, refs
+from .nodes import Node, Project, Workflow
 from .operators import Operator
 from .template import Part, Path, Slot, Text
 

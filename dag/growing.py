@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from os.path import commonprefix
 
+from .arg import Arg, Lit, Ref
 from .lengths import CLOSING, OPENING, Lengths, Measure
-from .nodes import Arg, Lit, LLMCall, Map, Ref, Workflow
+from .nodes import LLMCall, Map, Workflow
 from .numbering import Numbered, Numbering
 from .numbers import Column
 from .prefixes import Group, Leaf, LeafCost, Prefixes, Vertex

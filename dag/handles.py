@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from .arg import Ref
 from .errors import Problem, WorkflowError
-from .nodes import Ref
 from .source import Source, caller, problem_at
 from .template import Step
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
 from .keys import Unkeyed, value_key
-from .nodes import Arg, Fill, Lit, Rec, Ref, Seq
 from .template import Path, Slot, Template, Text, project
 
 UNKNOWN: Any = object()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from .arg import Arg, Ref
 from .errors import OutputError
-from .nodes import Arg, LLMCall, Ref, Workflow
+from .nodes import LLMCall, Workflow
 from .numbering import Numbering
 from .prefixes import Vertex
 from .template import Slot

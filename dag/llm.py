@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
+from .arg import Args
 from .capture import capture
 from .errors import ConfigError, WorkflowError
 from .messages import Message
-from .nodes import Agent, Args, LLMCall, Node, ToolSpec
+from .nodes import Agent, LLMCall, Node, ToolSpec
 from .operators import Operator
 from .sampling import Sampling
 from .source import Source, problem_at

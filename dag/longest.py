@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from .arg import refs
 from .demand import certain
-from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow, refs
+from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow
 
 if TYPE_CHECKING:
     from .logical import Plan

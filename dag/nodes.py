@@ -1,4 +1,4 @@
-"""A workflow as a value: frozen typed nodes, and the arguments that are the edges between them.
+"""A workflow as a value: frozen typed nodes, and the arguments (`arg.py`) that are their edges.
 
 Every front end (decorators, YAML, a planner model) compiles to a `Workflow`; everything behind
 (checks, rules, cost model, executor, drawings) reads one. Nodes hold no state of a run.
@@ -11,112 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import OutputError, first_line
+from .arg import Arg, Args, refs
 from .sampling import Sampling
 from .shown import Shown
 from .source import Source
-from .template import Path, Template, Text
+from .template import Path, Template
 
 if TYPE_CHECKING:
     import networkx
 
 Effect = Literal["pure", "read", "write"]
-
-
-# -- arguments ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """The value of another node."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lit:
-    """A value known when the workflow is compiled."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Seq:
-    """A list or tuple with other arguments inside."""
-
-    items: tuple[Arg, ...]
-    kind: type = list
-
-
-@dataclass(frozen=True, slots=True)
-class Rec:
-    """A dict with other arguments as values."""
-
-    items: tuple[tuple[str, Arg], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """A text put together from other arguments: `news about {{topic}}` in YAML."""
-
-    text: Text
-    bound: Args
-
-
-Arg = Ref | Lit | Seq | Rec | Fill
-Args = tuple[tuple[str, Arg], ...]
-"""Arguments by name, in the order of the signature."""
-
-
-def refs(arg: Arg) -> Iterator[str]:
-    """Ids of the nodes an argument needs."""
-    match arg:
-        case Ref(id):
-            yield id
-        case Seq(items):
-            for item in items:
-                yield from refs(item)
-        case Rec(pairs):
-            for _, item in pairs:
-                yield from refs(item)
-        case Fill(_, bound):
-            for _, item in bound:
-                yield from refs(item)
-
-
-def literals(arg: Arg) -> Iterator[Any]:
-    """Values in an argument that are known when the workflow is compiled."""
-    match arg:
-        case Lit(value):
-            yield value
-        case Seq(items):
-            for item in items:
-                yield from literals(item)
-        case Rec(pairs):
-            for _, item in pairs:
-                yield from literals(item)
-        case Fill(_, bound):
-            for _, item in bound:
-                yield from literals(item)
-
-
-def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
-    """The argument's value, given the values of the nodes it needs."""
-    match arg:
-        case Ref(id):
-            return values[id]
-        case Lit(value):
-            return value
-        case Seq(items, kind):
-            return kind(resolve(item, values) for item in items)
-        case Rec(pairs):
-            return {key: resolve(item, values) for key, item in pairs}
-        case Fill(text, bound):
-            try:
-                return text.render({name: resolve(item, values) for name, item in bound})
-            except (ValueError, TypeError) as error:
-                message = f"a value cannot be put into a text: {first_line(error)}"
-                raise OutputError(message) from error
 
 
 # -- tools as the IR sees them -----------------------------------------------------------------

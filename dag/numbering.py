@@ -17,22 +17,9 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, get_origin
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
-from .nodes import (
-    Arg,
-    Branch,
-    Const,
-    Fill,
-    Input,
-    Lit,
-    Map,
-    Node,
-    Project,
-    Rec,
-    Ref,
-    Seq,
-    Workflow,
-)
+from .nodes import Branch, Const, Input, Map, Node, Project, Workflow
 from .numbers import Column, Numbers
 from .repeatable import work_args, work_key
 from .template import Path, project

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
+from .arg import Arg, Args, Lit
 from .errors import Problem, WorkflowError
 from .live import current_program
-from .nodes import Arg, Args, Lit, Node
+from .nodes import Node
 from .shown import Shown
 from .source import Source, caller, of_function, problem_at
 from .trace import TRACE

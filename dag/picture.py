@@ -11,27 +11,21 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq, refs
 from .names import counted_name
 from .nodes import (
     Agent,
-    Arg,
     Branch,
     Const,
-    Fill,
     Input,
-    Lit,
     LLMCall,
     Loop,
     Map,
     Node,
     PlanAndRun,
     Project,
-    Rec,
-    Ref,
-    Seq,
     ToolCall,
     Workflow,
-    refs,
 )
 from .template import Path, Template, path_text
 from .types import type_name

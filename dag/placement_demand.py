@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .imagined import CHARACTERS
 from .nodes import LLMCall, Loop, Map, Node
 from .phases import Steps, steps_of, together
 from .placement import Demand
@@ -47,23 +48,25 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
         for top, node in part.workflow.nodes.items()
         for call in _calls(node)
     }
+    per_token = 1 if plan.measure is not None else CHARACTERS
     for leaf in plan.prefixes.leaves:
         top, model = tops[id(leaf.call)], names[leaf.call.model]
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
-            work[step] += seconds_of(leaf, profile) / len(turns)
+            work[step] += seconds_of(leaf, profile, per_token) / len(turns)
     models = {names[alias]: alias for alias in reversed(plan.models)}
     loads = {model: profile.costs[alias].load for model, alias in models.items()}
     memory = machine.memory if machine.memory is not None else sum(machine.sizes.values())
     return Demand(steps, work, loads, machine.sizes, machine.workers, memory)
 
 
-def seconds_of(leaf: LeafCost, profile: Profile) -> float:
-    """Seconds that one worker needs for an LLM node over all rows."""
+def seconds_of(leaf: LeafCost, profile: Profile, per_token: float = 1.0) -> float:
+    """Seconds that one worker needs for an LLM node over all rows. `per_token`: of what the plan
+    counts prompts in."""
     node = leaf.call
     costs, length = profile.costs[node.model], profile.length(node)
-    prompt, tokens = leaf.merged / max(1, leaf.calls), leaf.calls * length
-    reading = leaf.computed * (costs.token + costs.token_context * prompt / 2)
+    prompt, tokens = leaf.merged / per_token / max(1, leaf.calls), leaf.calls * length
+    reading = leaf.computed / per_token * (costs.token + costs.token_context * prompt / 2)
     writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))
     steps = max(length, tokens / profile.running) if leaf.calls else 0.0
     return reading + writing + steps * costs.step

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, Unpack
 
+from .arg import Args
 from .emitted import Offered, schema_of_tasks
 from .errors import WorkflowError
 from .llm import AgentOperator, LLMOperator, SamplingOptions
 from .messages import Message, system
-from .nodes import Args, Node, PlanAndRun, ToolSpec
+from .nodes import Node, PlanAndRun, ToolSpec
 from .operators import Operator
 from .source import Source
 from .template import Template, Text

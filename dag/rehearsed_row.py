@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .arg import Arg, refs
 from .demand import goals, needed_first
 from .estimates import operator_key
 from .imagined import UNKNOWN, Imagined
 from .nodes import (
     Agent,
-    Arg,
     Branch,
     Const,
     Input,
@@ -25,7 +25,6 @@ from .nodes import (
     Project,
     ToolCall,
     Workflow,
-    refs,
 )
 from .repeatable import work_args, work_key
 

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from .arg import Arg, Args, Fill, Lit, Rec, Ref, Seq
 from .keys import Unkeyed, type_key, value_key
 from .nodes import (
     Agent,
-    Arg,
-    Args,
     Branch,
     Const,
-    Fill,
     Input,
-    Lit,
     LLMCall,
     Loop,
     Map,
     Node,
     PlanAndRun,
     Project,
-    Rec,
-    Ref,
-    Seq,
     ToolCall,
     ToolSpec,
     Workflow,

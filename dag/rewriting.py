@@ -6,22 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .nodes import (
-    Agent,
-    Arg,
-    Branch,
-    Fill,
-    LLMCall,
-    Loop,
-    Map,
-    Node,
-    Project,
-    Rec,
-    Ref,
-    Seq,
-    ToolCall,
-    Workflow,
-)
+from .arg import Arg, Fill, Rec, Ref, Seq
+from .nodes import Agent, Branch, LLMCall, Loop, Map, Node, Project, ToolCall, Workflow
 
 if TYPE_CHECKING:
     from .logical import Plan

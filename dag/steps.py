@@ -10,24 +10,19 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .demand import certain
 from .names import counted_name
 from .nodes import (
     Agent,
-    Arg,
     Const,
     Effect,
-    Fill,
-    Lit,
     LLMCall,
     Loop,
     Map,
     Node,
     PlanAndRun,
     Project,
-    Rec,
-    Ref,
-    Seq,
     ToolCall,
     Workflow,
 )

@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .arg import Arg, Args, Lit, Rec, Ref, Seq
 from .edges import misfit, missing_part, type_of
 from .errors import Problem, WorkflowError, first_line
 from .handles import Handle
-from .nodes import Arg, Args, Input, Lit, Node, Project, Rec, Ref, Seq
+from .nodes import Input, Node, Project
 from .source import Source, caller, crowded, of_error, problem_at
 from .template import Path, Step, path_text
 from .types import field_type

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from .arg import refs
 from .demand import needed
-from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow, refs, writes
+from .nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow, writes
 from .repeatable import work_key
 
 if TYPE_CHECKING:

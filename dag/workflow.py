@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from .arg import Lit
 from .errors import Problem, WorkflowError
 from .live import current_program
-from .nodes import Input, Lit, Workflow
+from .nodes import Input, Workflow
 from .operators import Operator, Signature, signature_of
 from .shown import Shown
 from .source import caller, of_function, problem_at

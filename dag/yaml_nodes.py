@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from .arg import Args
 from .control import MAX_ITERS, MAX_WIDTH
 from .edges import type_of
 from .errors import ConfigError, nearest
 from .llm import MAX_TURNS, SamplingOptions
 from .messages import Role
-from .nodes import Agent, Args, Branch, LLMCall, Loop, Map, Node, ToolSpec
+from .nodes import Agent, Branch, LLMCall, Loop, Map, Node, ToolSpec
 from .sampling import Sampling
 from .template import Template, Text
 from .trace import Missing

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .arg import Arg, Args, Fill, Lit, Rec, Ref, Seq
 from .edges import type_of
 from .errors import Problem, WorkflowError, nearest
-from .nodes import Arg, Args, Fill, Lit, Node, Project, Rec, Ref, Seq, Workflow
+from .nodes import Node, Project, Workflow
 from .operators import Operator
 from .template import Part, Slot, Text, path_text
 from .types import field_type

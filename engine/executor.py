@@ -27,7 +27,7 @@ from .live import run_live
 from .llm_calls import run_llm_call
 from .options import Options
 from .planner_tasks import run_planned
-from .planning import first_models, kv_tokens, plan_for, sharings, unplanned
+from .planning import arranged, first_models, kv_tokens, plan_for, sharings, unplanned
 from .program import Program
 from .row import Row, RowIn, RowState
 from .run import Stats
@@ -124,6 +124,7 @@ class Executor:
                 plan = await asyncio.to_thread(plan_for, batch, disable, memory)
             else:
                 plan = plan_for(batch, disable, memory)
+            plan = await arranged(plan, self.backend)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 

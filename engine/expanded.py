@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from ..dag.arg import Arg, refs, resolve
 from ..dag.errors import PlaitError
-from ..dag.nodes import Agent, Arg, LLMCall, refs, resolve
+from ..dag.nodes import Agent, LLMCall
 from ..dag.repeatable import deterministic
 from ..dag.template import Slot, Template
 from .liveness import slot_ends

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..dag.arg import resolve
 from ..dag.errors import InputError, LimitError
 from ..dag.live import gather
-from ..dag.nodes import Loop, Map, resolve
+from ..dag.nodes import Loop, Map
 from .program import Program
 from .values import read_inputs
 from .wiring import Wiring

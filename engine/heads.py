@@ -13,8 +13,9 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..dag.arg import refs, resolve
 from ..dag.errors import PlaitError
-from ..dag.nodes import Agent, LLMCall, refs, resolve
+from ..dag.nodes import Agent, LLMCall
 from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.warm import Head, Kept, Warms

@@ -13,9 +13,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..dag.arg import resolve
 from ..dag.demand import certain
 from ..dag.errors import PlaitError
-from ..dag.nodes import Project, ToolCall, resolve
+from ..dag.nodes import Project, ToolCall
 from ..dag.template import project
 from .admission import Entry
 from .row import RowState

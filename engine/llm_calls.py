@@ -8,9 +8,10 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from ..dag.arg import resolve
 from ..dag.errors import PromptError, first_line
 from ..dag.messages import Message, Prompt
-from ..dag.nodes import LLMCall, resolve
+from ..dag.nodes import LLMCall
 from ..dag.template import Template
 from .backends.backend import Call
 from .generation import Generation

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
+from ..dag.arg import refs, resolve
 from ..dag.errors import PlaitError
 from ..dag.messages import Prompt, user
-from ..dag.nodes import Const, LLMCall, Project, Workflow, refs, resolve
+from ..dag.nodes import Const, LLMCall, Project, Workflow
 from ..dag.numbering import Row
 from ..dag.template import Template, Text, project
 from .row import row_id

@@ -15,7 +15,7 @@ from ..dag.phases import moves, together
 from ..dag.plan import plan_together
 from ..dag.rules import RULES
 from ..dag.turns import SEARCHED
-from .backends.backend import Backend
+from .backends.backend import Backend, Places
 from .expanded import Expanded
 from .liveness import Liveness
 from .row import Item, RowIn
@@ -33,6 +33,11 @@ def plan_for(
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
     return plan_together(given, disable=rules_off(True, disable), memory=memory)
+
+
+async def arranged(plan: Plan, backend: Backend) -> Plan:
+    """The plan with its placement, which a backend of several workers follows from now on."""
+    return await backend.arrange(plan) if isinstance(backend, Places) else plan
 
 
 def kv_tokens(backend: Backend) -> float | None:

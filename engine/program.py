@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ..dag.arg import resolve
 from ..dag.errors import EngineError, PlaitError, RowError, first_line
-from ..dag.nodes import Branch, Project, resolve
+from ..dag.nodes import Branch, Project
 from ..dag.template import project
 from .backends.warm import Kept
 from .expanded import Body

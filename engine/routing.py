@@ -4,14 +4,15 @@ than its share.
 Policy only: no clock, no models. Calls that begin alike go to the worker that had one of them last,
 because their common KV is there. A worker with more than its share of the calls under way is passed
 over, so a popular prefix spreads, and with it its model: a worker that idles takes a call even when
-it must load the model first.
+it must load the model first. Where a plan has placed the model, only the workers that it is placed
+on load it; whoever has it anyway takes calls as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 SHARE = 1.25
 """A worker may have so many times the mean of the calls under way."""
@@ -28,10 +29,14 @@ class Routes:
         self.under_way = [0] * workers
         self._last: OrderedDict[Hashable, int] = OrderedDict()
 
-    def choose(self, key: Hashable, there: Sequence[bool]) -> int:
+    def choose(
+        self, key: Hashable, there: Sequence[bool], placed: Collection[int] | None = None
+    ) -> int:
         """The worker of a call that begins with `key`. `there`: by worker, whether it has the
-        call's model loaded. To be followed by `begins`."""
-        free = [worker for worker in range(len(there)) if self.has_room(worker)]
+        call's model loaded; `placed`: the workers that the plan gives it, None where it gives none.
+        To be followed by `begins`."""
+        may = [w for w, has in enumerate(there) if has or placed is None or w in placed]
+        free = [worker for worker in may if self.room(worker, may) > 0]
         last = self._last.get(key)
         if last is None or last not in free or not there[last]:
             last = min(free, key=lambda w: (not there[w], self.under_way[w]))
@@ -41,10 +46,12 @@ class Routes:
             self._last.popitem(last=False)
         return last
 
-    def has_room(self, worker: int) -> bool:
-        """Whether a worker may take one more call."""
+    def room(self, worker: int, among: Collection[int] | None = None) -> int:
+        """How many more calls a worker may take, as one of those that could."""
         calls = self.under_way
-        return calls[worker] < math.ceil(SHARE * (sum(calls) + 1) / len(calls)) + SLACK
+        others = range(len(calls)) if among is None else among
+        mean = (sum(calls[w] for w in others) + 1) / len(others)
+        return math.ceil(SHARE * mean) + SLACK - calls[worker]
 
     def begins(self, worker: int) -> None:
         self.under_way[worker] += 1

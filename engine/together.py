@@ -11,7 +11,7 @@ from ..dag.nodes import Workflow
 from .backends.backend import Backend
 from .executor import Executor
 from .options import Options
-from .planning import as_written, first_models, kv_tokens, plan_for, sharings
+from .planning import arranged, as_written, first_models, kv_tokens, plan_for, sharings
 from .row import RowIn
 from .run import Run
 
@@ -30,7 +30,7 @@ async def run_together(
     """Several workflows at once; what they have in common is done once."""
     await backend.open(first_models(*(workflow for workflow, _ in batches)))
     start = time.perf_counter()
-    plan = plan_for(batches, options.disable, kv_tokens(backend))
+    plan = await arranged(plan_for(batches, options.disable, kv_tokens(backend)), backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)
     for part, (executor, sharing) in enumerate(zip(executors, shared, strict=True)):

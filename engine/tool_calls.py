@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..dag.nodes import ToolCall, resolve
+from ..dag.arg import resolve
+from ..dag.nodes import ToolCall
 from ..tools.runner import run_tool
 from .program import Program
 from .row import RowState

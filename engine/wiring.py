@@ -13,10 +13,10 @@ from enum import IntEnum
 from functools import cached_property
 from itertools import islice
 
+from ..dag.arg import Arg, refs
 from ..dag.demand import goals, needed_first
 from ..dag.nodes import (
     Agent,
-    Arg,
     Branch,
     Const,
     Input,
@@ -27,7 +27,6 @@ from ..dag.nodes import (
     Project,
     ToolCall,
     Workflow,
-    refs,
 )
 from ..dag.sampling import Sampling
 from ..dag.template import Template

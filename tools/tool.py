@@ -8,9 +8,10 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
+from ..dag.arg import Args
 from ..dag.errors import WorkflowError
 from ..dag.live import PROGRAM
-from ..dag.nodes import Args, Effect, Node, ToolCall, ToolSpec
+from ..dag.nodes import Effect, Node, ToolCall, ToolSpec
 from ..dag.operators import Operator
 from ..dag.source import Source, caller, of_function, problem_at
 from .values import Arguments, Result

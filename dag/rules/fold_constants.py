@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..arg import Arg, Lit
 from ..errors import OutputError
-from ..nodes import Arg, Branch, Const, Lit, Node, Project, Workflow
+from ..nodes import Branch, Const, Node, Project, Workflow
 from ..rewriting import rewrite, substitute, with_args
 from ..template import project
 

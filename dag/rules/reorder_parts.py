@@ -8,9 +8,10 @@ from functools import cache
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ..arg import Lit, Ref
 from ..lengths import Lengths
 from ..logical import with_numbers
-from ..nodes import Lit, LLMCall, Map, Node, Ref, Workflow
+from ..nodes import LLMCall, Map, Node, Workflow
 from ..numbering import Numbered, Numbering
 from ..numbers import Column
 from ..template import Free, Part, Slot, Template, Text

@@ -8,7 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..nodes import Arg, LLMCall, Loop, Map, Node, Ref, ToolCall, Workflow, refs
+from ..arg import Arg, Ref, refs
+from ..nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
 from ..rewriting import rewrite
 from ..template import Slot, Template
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ...dag.ahead import Ahead
+from ...dag.logical import Plan
 from ...dag.messages import Prompt
 from ...dag.sampling import Sampling
 from ..generation import Generation
@@ -77,4 +78,16 @@ class TakesTurns(Protocol):
 
     def at_work(self, ahead: Ahead, step: str) -> AbstractContextManager[None]:
         """A tool is at work inside the block, as this step of a run."""
+        ...
+
+
+@runtime_checkable
+class Places(Protocol):
+    """A backend of several workers, which holds models where a plan places them."""
+
+    async def arrange(self, plan: Plan) -> Plan:
+        """The plan with its placement, which is followed from now on.
+
+        Raises ModelError when a model of its first stage cannot be loaded.
+        """
         ...

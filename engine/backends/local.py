@@ -26,6 +26,7 @@ from ..generation import Generation
 from ..models import find_model
 from .backend import Call
 from .gate import Gate
+from .shelving import build_shelf
 from .warm import Head, Kept
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ class LocalBackend:
         self._closed = False
         self._warned = False
 
-    async def open(self, models: tuple[str, ...]) -> None:
+    def check(self, models: Sequence[str]) -> None:
+        """Raise ConfigError for an alias that no model is given for."""
         for alias in models:
             if alias not in self._paths:
                 known = list_names(list(self._paths))
                 raise ConfigError(f"no model is given for alias {alias!r}: known are {known}")
+
+    async def open(self, models: tuple[str, ...]) -> None:
+        self.check(models)
         # Under a limit not all of them may fit at once; the first tells what cannot load at all.
         needed = list(models) if self._memory is None else self._first(models)
         for alias in needed:
@@ -73,19 +78,19 @@ class LocalBackend:
 
     def _first(self, models: Sequence[str]) -> list[str]:
         """The first of several models, unless one of them is there already."""
-        shelf = self._shelf_of()
+        shelf = self.shelf()
         loaded = {shelf.name(alias) for alias in shelf.loaded}
         there = any(shelf.name(alias) in loaded for alias in models)
         return [] if there else list(models[:1])
 
     def llm(self, alias: str) -> LLM:
         """The engine of an alias, loaded now if it is not. Blocks while it loads."""
-        with self._shelf_of().borrow(alias) as llm:
+        with self.shelf().borrow(alias) as llm:
             return llm
 
     def together(self, aliases: Collection[str]) -> bool:
         """Whether these models fit into memory at the same time."""
-        shelf = self._shelf_of()
+        shelf = self.shelf()
         sizes = shelf.sizes()
         needed = sum(sizes[name] for name in {shelf.name(alias) for alias in aliases})
         return shelf.limit is None or needed <= shelf.limit
@@ -129,17 +134,18 @@ class LocalBackend:
         finally:
             shelf.give(head.model)
 
-    def _shelf_of(self) -> Shelf[LLM]:
+    def shelf(self) -> Shelf[LLM]:
+        """Engines by alias, loaded or not."""
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
             if self._shelf is None:
-                self._shelf = _shelf(self._paths, self._memory, self._options)
+                self._shelf = build_shelf(self._paths, self._memory, self._options)
             return self._shelf
 
     def _models(self) -> Gate:
         if self._gate is None or self._closed:
-            shelf = self._shelf_of()
+            shelf = self.shelf()
             with self._lock:
                 self._gate = self._gate or Gate(shelf)
         return self._gate
@@ -215,34 +221,3 @@ def _same(one: Sequence[int], two: Sequence[int]) -> int:
     """How many tokens two prompts have in common at their beginnings."""
     pairs = enumerate(zip(one, two, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
-
-
-def _shelf(
-    paths: Mapping[str, Path], memory: int | str | None, options: Mapping[str, Any]
-) -> Shelf[LLM]:
-    # Here, not above: these import torch, which must wait until a model is really wanted.
-    from ..llm import LLM
-    from ..llm.memory import parse_bytes
-    from ..llm.model import estimate_bytes
-    from ..llm.shelf import Shelf
-
-    if memory is None:
-        return Shelf(paths, lambda path: LLM(path, **options))
-    limit, kind, device = parse_bytes(memory), options.get("dtype"), options.get("device")
-    weights = {p: estimate_bytes(p, kind or "auto", device or "auto") for p in set(paths.values())}
-    asked = options.get("kv_memory")
-    kv = parse_bytes(asked) if asked is not None else kv_share(limit, list(weights.values()))
-    settings = {**options, "kv_memory": max(kv, 1)}
-    return Shelf(paths, lambda path: LLM(path, **settings), limit, lambda path: weights[path] + kv)
-
-
-def kv_share(limit: int, weights: Sequence[int]) -> int:
-    """KV memory for each of several models under one limit, when none was asked for.
-
-    If all weights fit together, what they leave is shared; else the largest model alone must fit.
-    A margin of 2 % is left for weights that are larger in memory than in their files.
-    """
-    room = limit * 98 // 100
-    if sum(weights) < room:
-        return (room - sum(weights)) // len(weights)
-    return max(0, room - max(weights))

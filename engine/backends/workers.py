@@ -1,13 +1,16 @@
 """Several devices: a local backend on each, and calls divided between them.
 
-Every worker serves every model, loads it when calls come to it, and takes turns under its own
-memory limit; see `engine/routing.py` for who takes which call. A call that waits on one worker for
-its model goes to another that has the model as soon as that has less than its share to do.
+Where a plan says which models stand on which workers, they are loaded there, and its calls go there
+or to who has the model anyway; else every worker serves every model and loads it when calls come to
+it. Each takes turns under its own memory limit; see `engine/routing.py` for who takes which call. A
+call that waits on one worker for its model goes to another that has the model as soon as that has
+less than its share to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,16 +18,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ...dag.ahead import Ahead
+from ...dag.logical import Plan
 from ...dag.messages import Message
+from ...dag.placement import Stage
 from ..generation import Generation
 from ..routing import Routes
 from .backend import Call
+from .homes import Homes
 from .local import LocalBackend
+from .placing import placement_for
 
 if TYPE_CHECKING:
     from ..llm.costs import Costs
     from ..llm.counters import Counters
 
+log = logging.getLogger("plait")
 PREFIX_CHARS = 256
 """Characters by which calls that begin alike are known."""
 
@@ -47,12 +55,15 @@ class Workers:
     def __init__(self, workers: Sequence[LocalBackend]) -> None:
         self.workers = tuple(workers)
         self._routes = Routes(len(self.workers))
+        self._homes = Homes()
         self._waiting: dict[_Waiting, asyncio.Future[list[Generation]]] = {}
+        self._loading: set[asyncio.Task[None]] = set()
 
     async def generate(self, call: Call) -> list[Generation]:
         while True:
             there = [worker.has(call.model) for worker in self.workers]
-            chosen = self._routes.choose((call.model, _beginning(call)), there)
+            placed = self._homes.of(call.model, call.node)
+            chosen = self._routes.choose((call.model, _beginning(call)), there, placed)
             generations = await self._run(call, chosen)
             if generations is not None:
                 return generations
@@ -60,7 +71,9 @@ class Workers:
     async def _run(self, call: Call, chosen: int) -> list[Generation] | None:
         """The call's generations by one worker; None when another had better do it."""
         waits = _Waiting(call)
-        work = asyncio.ensure_future(self.workers[chosen].generate(replace(call, waits=waits.note)))
+        ahead = self._homes.view(call.ahead, chosen) if call.ahead is not None else None
+        told = replace(call, waits=waits.note, ahead=ahead)
+        work = asyncio.ensure_future(self.workers[chosen].generate(told))
         self._routes.begins(chosen)
         self._waiting[waits] = work
         try:
@@ -74,29 +87,63 @@ class Workers:
         finally:
             del self._waiting[waits]
             self._routes.ends(chosen)
-            self._take(chosen)
+            self._take(chosen, 2)
 
-    def _take(self, worker: int) -> None:
+    def _take(self, worker: int, most: int) -> None:
         """Let a worker that has become freer take calls that wait elsewhere for their model: two
-        for the one that has ended, so that it soon has its share."""
-        if not self._routes.has_room(worker):
-            return
+        for one that has ended, so that it soon has its share."""
         has = self.workers[worker].has
         found = (w for w in self._waiting if w.now and not w.taken and has(w.call.model))
-        for waits in list(islice(found, 2)):
+        for waits in list(islice(found, max(0, min(most, self._routes.room(worker))))):
             waits.taken = True
             self._waiting[waits].cancel()
 
     async def open(self, models: tuple[str, ...]) -> None:
-        """The first worker shows whether they load; the others load what they are asked for."""
-        await self.workers[0].open(models)
+        """The first worker loads the first of them, unless somebody has one; the others load where
+        they are placed, or asked for."""
+        self.workers[0].check(models)
+        if not any(worker.has(model) for worker in self.workers for model in models):
+            await self.workers[0].open(models[:1])
+
+    async def arrange(self, plan: Plan) -> Plan:
+        placement = await asyncio.to_thread(placement_for, plan, self.workers)
+        if placement is None:
+            await self.workers[0].open(plan.models)
+            return plan
+        shelf = self.workers[0].shelf()
+        self._homes.follow(placement, {alias: shelf.name(alias) for alias in plan.models})
+        await self._load(placement.stages[0])
+        return replace(plan, placement=placement)
+
+    async def _load(self, stage: Stage) -> None:
+        """Load what a stage begins with; waits until every model is there once, not for replicas:
+        work goes on meanwhile."""
+        needed: dict[str, asyncio.Task[None]] = {}
+        for worker, models in enumerate(stage.models):
+            for model in sorted(models):
+                if not self.workers[worker].has(model):
+                    task = asyncio.create_task(self._bring(worker, model))
+                    self._loading.add(task)
+                    task.add_done_callback(self._brought)
+                    if not any(other.has(model) for other in self.workers):
+                        needed.setdefault(model, task)
+        await asyncio.gather(*needed.values())
+
+    async def _bring(self, worker: int, model: str) -> None:
+        await self.workers[worker].open((model,))
+        self._take(worker, len(self._waiting))
+
+    def _brought(self, task: asyncio.Task[None]) -> None:
+        self._loading.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.debug("a model was not loaded where it was placed: %s", failure)
 
     @contextmanager
     def at_work(self, ahead: Ahead, step: str) -> Iterator[None]:
         """A tool is at work inside the block: what comes after it may go to any worker."""
         with ExitStack() as stack:
-            for worker in self.workers:
-                stack.enter_context(worker.at_work(ahead, step))
+            for number, worker in enumerate(self.workers):
+                stack.enter_context(worker.at_work(self._homes.view(ahead, number), step))
             yield
 
     def counters(self) -> dict[str, Counters]:

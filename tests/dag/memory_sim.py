@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any
 
 from plait.dag.ahead import Ahead
-from plait.dag.nodes import Input, LLMCall, Ref, Seq, ToolCall, ToolSpec, Workflow
+from plait.dag.arg import Ref, Seq
+from plait.dag.nodes import Input, LLMCall, ToolCall, ToolSpec, Workflow
 from plait.dag.sampling import Sampling
 from plait.dag.template import Template, Text
 from plait.dag.turns import Decision, Place, Turns

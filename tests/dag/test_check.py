@@ -15,10 +15,10 @@ import pytest
 from pydantic import BaseModel
 
 import plait
+from plait.dag.arg import Arg, Ref, Seq
 from plait.dag.check import check, problems_of
 from plait.dag.jsonable import cannot_be_json
 from plait.dag.nodes import (
-    Arg,
     Branch,
     Input,
     LLMCall,
@@ -26,8 +26,6 @@ from plait.dag.nodes import (
     Map,
     Node,
     Project,
-    Ref,
-    Seq,
     ToolCall,
     ToolSpec,
     Workflow,

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 import pytest
 
 import plait
+from plait.dag.arg import Ref
 from plait.dag.draw import html, mermaid, svg
-from plait.dag.nodes import Input, LLMCall, Ref, Workflow
+from plait.dag.nodes import Input, LLMCall, Workflow
 from plait.dag.picture import Picture, picture
 from plait.dag.sampling import Sampling
 from plait.dag.template import Template, Text

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from plait import llm, workflow
+from plait.dag.arg import Ref
 from plait.dag.errors import ConfigError, EngineError, WorkflowError
 from plait.dag.logical import Part, Plan
-from plait.dag.nodes import Ref
 from plait.dag.optimize import optimize
 from plait.dag.rules import RULES
 from plait.dag.workflow import as_workflow

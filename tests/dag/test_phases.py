@@ -10,7 +10,8 @@ import plait
 from plait import llm, workflow
 from plait.benchmarks.workflow_shapes import two_models
 from plait.dag import phases as module
-from plait.dag.nodes import Input, LLMCall, Ref, Seq, Workflow
+from plait.dag.arg import Ref, Seq
+from plait.dag.nodes import Input, LLMCall, Workflow
 from plait.dag.phases import phases
 from plait.dag.sampling import Sampling
 from plait.dag.template import Template, Text

@@ -9,22 +9,8 @@ import pytest
 
 import plait
 from plait import WorkflowError
-from plait.dag.nodes import (
-    Agent,
-    Branch,
-    Input,
-    Lit,
-    LLMCall,
-    Loop,
-    Map,
-    Node,
-    Project,
-    Rec,
-    Ref,
-    Seq,
-    ToolCall,
-    resolve,
-)
+from plait.dag.arg import Lit, Rec, Ref, Seq, resolve
+from plait.dag.nodes import Agent, Branch, Input, LLMCall, Loop, Map, Node, Project, ToolCall
 from plait.dag.workflow import as_workflow
 
 from .operators import Facts, draft, extract, good, lookup, review, search, solve

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import plait
 from plait import ConfigError, WorkflowError, assistant, system, user
+from plait.dag.arg import Fill, Ref, resolve
 from plait.dag.check import check
-from plait.dag.nodes import Fill, LLMCall, Map, Node, Ref, ToolCall, Workflow, resolve
+from plait.dag.nodes import LLMCall, Map, Node, ToolCall, Workflow
 from plait.dag.operators import Operator
 from plait.dag.template import Template, as_text
 from plait.dag.yaml_file import load_yaml

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import plait
 from plait import Engine, llm, workflow
-from plait.engine.backends.local import kv_share
+from plait.engine.backends.shelving import kv_share
 
 from .llm import models
 

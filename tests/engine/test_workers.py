@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 
 import plait
 from plait import Engine, llm, workflow
+from plait.dag.ahead import Ahead
+from plait.dag.logical import Plan
+from plait.dag.placement import Placement, Stage
 from plait.dag.sampling import Sampling
+from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
+from plait.engine.backends.homes import Homes
 from plait.engine.backends.workers import Workers
 from plait.engine.routing import SHARE, SLACK, Routes
 
@@ -72,17 +78,61 @@ def pair(who: str, topic: str) -> str:
     return refine(sketch(who, topic))
 
 
-def test_two_workers_give_the_same_rows_and_both_work(two: dict[str, Path]) -> None:
+def held(engine: Engine) -> list[set[str]]:
+    """By worker, the models it has loaded."""
+    return [set(worker["loaded"]) for worker in engine.backend.describe()["workers"]]
+
+
+def test_models_are_loaded_where_the_plan_places_them(two: dict[str, Path]) -> None:
     rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
     with Engine(models=two, kv_memory=300_000) as engine:
         alone = engine.run(pair, rows)
+        assert alone.plan.placement is None
+    with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        shared = engine.run(pair, rows)
+        loaded = held(engine)
+    assert shared.outputs == alone.outputs and not shared.failed
+    placement = shared.plan.placement
+    assert placement is not None and placement.exact
+    wanted = [set[str]().union(*(s.models[w] for s in placement.stages)) for w in (0, 1)]
+    assert all(there <= placed for there, placed in zip(loaded, wanted, strict=True))
+    assert set.union(*loaded) == {"small", "big"}
+    assert "worker 0: model " in str(shared.plan)
+    told = shared.plan.as_dict()["placement"]["stages"][0]["workers"]
+    assert [set(worker["models"]) for worker in told] == [
+        set(m) for m in placement.stages[0].models
+    ]
+
+
+def test_models_placed_apart_stay_apart(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
+    apart = (frozenset({"small"}), frozenset({"big"}))
+
+    def placed(plan: Plan, backends: object) -> Placement:
+        asked = frozenset(f"0:{id}" for id in plan.parts[0].workflow.nodes)
+        return Placement((Stage(apart, (0.0, 0.0), {"small": 1.0, "big": 1.0}, 1.0, asked),), True)
+
+    monkeypatch.setattr("plait.engine.backends.workers.placement_for", placed)
     with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
         assert isinstance(engine.backend, Workers)
-        shared = engine.run(pair, rows)
+        run = engine.run(pair, rows)
+        requests = {name: c.requests for name, c in engine.backend.counters().items()}
+    assert not run.failed and sorted(requests) == ["big on 1", "small on 0"]
+    assert requests["small on 0"] == 30
+
+
+def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Path]) -> None:
+    rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
+    with Engine(models=two, kv_memory=300_000) as engine:
+        alone = engine.run(pair, rows, plan=False)
+    with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        assert isinstance(engine.backend, Workers)
+        shared = engine.run(pair, rows, plan=False)
         done = {name: c.requests for name, c in engine.backend.counters().items()}
-        told = engine.backend.describe()
     assert shared.outputs == alone.outputs and not shared.failed
-    assert done["small on 0"] and done["small on 1"] and len(told["workers"]) == 2
+    assert done["small on 0"] and done["small on 1"]
 
 
 def test_workers_take_turns_each_under_its_own_memory(two: dict[str, Path]) -> None:
@@ -103,6 +153,9 @@ class Door:
     def __init__(self, there: bool) -> None:
         self.there, self.seen, self.stopped = there, 0, 0
         self.opened = asyncio.Event()
+
+    async def open(self, models: tuple[str, ...]) -> None:
+        await self.opened.wait()
 
     def has(self, model: str) -> bool:
         return self.there
@@ -139,6 +192,54 @@ async def test_a_call_that_waits_for_a_model_goes_to_who_has_it() -> None:
     done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
     assert done == [["done"]] * 8
     assert first.stopped == first.seen and told.count(True) == told.count(False)
+
+
+def stage(*models: str) -> Stage:
+    """One step `asked`, with these models on the workers."""
+    config = tuple(frozenset(held.split()) for held in models)
+    return Stage(config, (0.0,) * len(config), {}, 0.0, frozenset({"0:asked"}))
+
+
+async def test_a_call_goes_where_its_model_is_placed_or_is_anyway() -> None:
+    first, second, third = Door(there=True), Door(there=False), Door(there=True)
+    workers = Workers([first, second, third])  # type: ignore[list-item]
+    workers._homes.follow(Placement((stage("m", "n", ""),), exact=True), {})
+    calls = [Call(f"{i}", Sampling(), "m", node="asked[2]/again") for i in range(60)]
+    await asyncio.gather(*map(workers.generate, calls))
+    assert first.seen and not second.seen and third.seen
+    other = Call("x", Sampling(), "m", node="elsewhere")  # that no plan has placed
+    await asyncio.gather(*(workers.generate(replace(other, prompt=f"{i}")) for i in range(60)))
+    assert second.seen
+
+
+async def test_a_replica_that_has_come_takes_calls_that_wait_elsewhere() -> None:
+    first, second = Door(there=False), Door(there=False)
+    workers = Workers([first, second])  # type: ignore[list-item]
+    workers._homes.follow(Placement((stage("m", "m"),), exact=True), {})
+    calls = [
+        asyncio.create_task(workers.generate(Call(f"{i}", Sampling(), "m", node="asked")))
+        for i in range(12)
+    ]
+    await asyncio.sleep(0.01)
+    waited = first.seen
+    loading = asyncio.create_task(workers._load(stage("m", "m")))
+    await asyncio.sleep(0.01)
+    second.there = True
+    second.opened.set()
+    done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
+    assert done == [["done"]] * 12
+    assert waited and first.stopped == first.seen
+    first.opened.set()
+    await loading
+
+
+def test_what_lies_ahead_of_a_worker_is_what_is_placed_there() -> None:
+    homes, ahead = Homes(), Ahead(as_workflow(pair))
+    config = (frozenset({"small"}), frozenset({"big"}))
+    steps = frozenset(f"0:{step}" for step in ahead.needs)
+    homes.follow(Placement((Stage(config, (0.0, 0.0), {}, 0.0, steps),), exact=True), {})
+    seen = [{m for m in homes.view(ahead, w).models.values() if m} for w in (0, 1)]
+    assert seen == [{"small"}, {"big"}] and homes.view(ahead, 0) is homes.view(ahead, 0)
 
 
 async def test_cancelling_a_call_stops_it_where_it_is() -> None:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 
 import plait
 from plait import WorkflowError, tool, workflow
+from plait.dag.arg import Ref
 from plait.dag.live import PROGRAM
-from plait.dag.nodes import Ref, ToolCall
+from plait.dag.nodes import ToolCall
 from plait.tools.tool import Tool
 
 

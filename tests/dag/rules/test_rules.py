@@ -13,9 +13,10 @@ import pytest
 
 import plait
 from plait import Engine, tool
+from plait.dag.arg import Lit, Ref
 from plait.dag.errors import ConfigError, EngineError, WorkflowError
 from plait.dag.logical import Part, Plan
-from plait.dag.nodes import Input, Lit, LLMCall, Ref, Workflow
+from plait.dag.nodes import Input, LLMCall, Workflow
 from plait.dag.numbering import Numbering
 from plait.dag.optimize import optimize
 from plait.dag.plan import make_plan

@@ -1,0 +1,75 @@
+"""A plan's placement on the workers there are.
+
+What work costs is known of models that are loaded somewhere; the others are taken to cost as much
+more or less as their weights are larger or smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...dag.estimates import Estimates
+from ...dag.logical import Plan
+from ...dag.placement import Placement
+from ...dag.placement_demand import Machine, demand_of
+from ...dag.placement_search import place
+from ...dag.profile import Profile
+from ..models import find_model
+from .local import LocalBackend
+
+if TYPE_CHECKING:
+    from ..llm.costs import Costs
+
+
+def placement_for(
+    plan: Plan, backends: Sequence[LocalBackend], known: Estimates | None = None,
+    workers: int | None = None,
+) -> Placement | None:  # fmt: skip
+    """The placement of a plan's models; None when nothing is known to place them by, or one of them
+    fits nowhere.
+
+    `known` says how long answers are. `workers`: so many empty ones like the first backend, which
+    only tells the costs; else these backends, with what they hold now.
+    """
+    shelf = backends[0].shelf()
+    names = {alias: shelf.name(alias) for alias in plan.models}
+    machine = Machine(workers or len(backends), shelf.limit, shelf.sizes(), names)
+    profile = Profile(_costs(plan.models, backends), estimates=known or Estimates())
+    demand = demand_of(plan, profile, machine)
+    if demand is None:
+        return None
+    wanted = frozenset(names.values())
+    there = tuple(wanted.intersection(map(s.name, s.loaded)) for s in (b.shelf() for b in backends))
+    try:
+        return place(demand, there if workers is None else None)
+    except ValueError:  # its calls will say so, with what to do
+        return None
+
+
+def _costs(aliases: Sequence[str], backends: Sequence[LocalBackend]) -> dict[str, Costs]:
+    # Here, not above: the latter imports torch, which must wait until a model is really wanted.
+    from ..llm.costs import Costs
+    from ..llm.model import estimate_bytes
+
+    known: dict[str, Costs] = {}
+    for backend in backends:
+        seconds = backend.shelf().seconds()
+        for alias, costs in backend.costs().items():
+            load = seconds[backend.shelf().name(alias)]
+            known[alias] = replace(costs, load=load) if load else costs
+    models = backends[0].describe()["models"]
+    weights = {a: estimate_bytes(find_model(models[a])) for a in {*aliases, *known}}
+    base = next(iter(known), min(aliases, key=weights.__getitem__, default=""))
+    return {a: known.get(a) or _scaled(known.get(base, Costs()), weights[a], weights[base])
+            for a in aliases}  # fmt: skip
+
+
+def _scaled(costs: Costs, weights: int, others: int) -> Costs:
+    """The costs of a model by those of another, as their weights are to each other."""
+    by = weights / others if weights and others else 1.0
+    return replace(
+        costs, step=costs.step * by, token=costs.token * by, decode_row=costs.decode_row * by,
+        token_context=costs.token_context * by, kv_token=costs.kv_token * by, load=costs.load * by,
+    )  # fmt: skip
