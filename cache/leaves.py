@@ -37,6 +37,19 @@ class Leaves:
             return node
         return None
 
+    def spare(self, need: int, before: float, now: float) -> bool:
+        """Whether so many pages are in nodes that may go and that nobody asks for: unwanted ones,
+        and those last used before then. Pinned ones are not."""
+        seen: set[int] = set()
+        for _, _, node in self._heap:
+            if need <= 0:
+                break
+            gone = node.unwanted or node.last_used < before
+            if gone and node.evictable and node.pinned_until(now) <= now and node.id not in seen:
+                seen.add(node.id)
+                need -= len(node.pages)
+        return need <= 0
+
     def _push(self, node: Node, value: Value) -> None:
         if len(self._heap) > 64 + 4 * self.nodes:
             self._sweep()

@@ -71,6 +71,16 @@ class Sketch:
                 return math.exp(bucket * _LOG)
         return 0.0
 
+    def shares(self) -> list[tuple[float, float]]:
+        """Numbers, ascending, and the share of all that are no larger: the ends of the buckets."""
+        found, seen = [], self.nothing
+        if seen:
+            found.append((LEAST, seen / self.count))
+        for bucket in sorted(self.counts):
+            seen += self.counts[bucket]
+            found.append((math.exp((bucket + 0.5) * _LOG), seen / self.count))
+        return found
+
     def draw(self, share: float) -> float:
         """The quantile, set right so that draws from all places have the mean of all numbers."""
         if self.deviation < 1e-9 * abs(self.mean):

@@ -7,16 +7,15 @@ with the tokens whose KV is already there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..dag.errors import LimitError, PlaitError
 from ..dag.messages import Message, user
 from ..dag.nodes import Agent
 from ..tools.calls import ToolRequest, parse_calls, tool_result_text
-from .backends.warm import Head, Kept
-from .heads import FILLERS
-from .llm_calls import generate, prompt_of
+from .conversation import Talk
+from .llm_calls import generate, lease, prompt_of
 from .program import Program
 from .tool_calls import call_tool
 from .values import decode
@@ -31,50 +30,46 @@ async def run_agent(executor: Executor, program: Program, node: Agent) -> Any:
     messages = [user(prompt)] if isinstance(prompt, str) else list(prompt)
     tools = {spec.name: spec for spec in node.tools}
     functions = tuple(spec.as_function() for spec in node.tools)
-    heads: list[Kept] = []
+    ends = lease(executor, program, node)
+    talk = Talk(node, executor.heads, messages, ends, functions)
     try:
-        for turn in range(node.max_turns):
-            generations = await generate(executor, program, node, messages, turn, functions)
-            _release(heads)
+        for talk.turn in range(node.max_turns):
+            generations = await generate(
+                executor, program, node, talk.messages, talk.turn, functions, talk
+            )
+            talk.release()
             said = parse_calls(generations[0].text, tools)
             if not said.calls:
                 return decode(node, generations)
-            messages = [*messages, Message("assistant", generations[0].text)]
+            talk.messages = [*talk.messages, Message("assistant", generations[0].text)]
             answers = [_answer(executor, program, node, tools, call) for call in said.calls]
-            messages += await _collect(executor, node, messages, functions, answers, heads)
+            paths = [f"{program.path}{node.id}/{call.name}" for call in said.calls]
+            talk.messages += await _collect(talk, answers, paths)
     finally:
-        _release(heads)
+        talk.close()
     raise LimitError(f"no answer after max_turns={node.max_turns} turns")
 
 
 async def _collect(
-    executor: Executor, node: Agent, messages: list[Message],
-    functions: tuple[Mapping[str, Any], ...], answers: Sequence[Coroutine[Any, Any, Message]],
-    heads: list[Kept],
-) -> list[Message]:  # fmt: skip
-    """The answers in their order, all worked for at once. While one is awaited, what the next
-    prompt will show before it is computed, and left in `heads`."""
+    talk: Talk, answers: Sequence[Coroutine[Any, Any, Message]], paths: Sequence[str]
+) -> list[Message]:
+    """The answers in their order, all worked for at once. While one is awaited the conversation is
+    kept, and what the next prompt will show is computed as far as it is there."""
     tasks = [asyncio.ensure_future(answer) for answer in answers]
     there: list[Message] = []
+    talk.tools_begin()
     try:
         for task in tasks:
-            if executor.heads.possible:
+            if talk.heads.possible:
                 await asyncio.sleep(0)  # what is there at once is not worth it
                 if not task.done():
-                    known = [*messages, *there]
-                    one, two = ([*known, Message("tool", filler)] for filler in FILLERS)
-                    kept = await executor.heads.keep(Head((one, two), node.model, functions))
-                    heads += [kept] if kept is not None else []
+                    at_work = [p for p, t in zip(paths, tasks, strict=True) if not t.done()]
+                    await talk.keep(there, at_work)
             there.append(await task)
         return there
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _release(heads: list[Kept]) -> None:
-    while heads:
-        heads.pop().release()
 
 
 async def _answer(

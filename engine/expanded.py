@@ -67,8 +67,7 @@ class Expanded:
         values = {**wiring.constants, **inputs}
         body = Body(self, wiring)
         for i, node in enumerate(wiring.nodes):
-            # An agent's next turn begins with all of the turn before.
-            if isinstance(node, LLMCall) and not isinstance(node, Agent):
+            if isinstance(node, LLMCall):
                 prompt, demanded = node.prompt, wiring.waiting[i] != NOT_DEMANDED
                 if isinstance(prompt, Template) and demanded:
                     body.calls[node.id] = self._expect(node, prompt, values)
@@ -79,7 +78,7 @@ class Expanded:
         prefixes = tuple(_prefixes(node, prompt, values))
         whole = len(prefixes) == sum(1 for _ in prompt.slots())
         key: Hashable = object()
-        if whole and deterministic(node.sampling):
+        if whole and deterministic(node.sampling) and not isinstance(node, Agent):
             key = (repr(node.sampling), prefixes, str(prompt))
         call = self._calls.setdefault(key, _Call(prefixes))
         call.bodies += 1

@@ -13,23 +13,22 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..cache.holding import Times
 from ..dag.arg import refs, resolve
 from ..dag.errors import PlaitError
 from ..dag.nodes import Agent, LLMCall
 from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.warm import Head, Kept, Warms
+from .run import Stats, unnumbered
 
 if TYPE_CHECKING:
     from .program import Program
-    from .run import Stats
 
 FILLERS = ("x", "0")
 """Two values for what is late: they share no token."""
-HOLD = 60.0
-"""Seconds for which a head is kept where nothing is known of what it waits for."""
-MARGIN = 5.0
-"""A head is kept for so many times the mean time of what it waits for."""
+KNOWN = 8
+"""Calls of a tool after which its times are a law to go by."""
 AT_ONCE = 0.002
 """Seconds: values that come sooner are not worth it."""
 REMEMBERED = 4_096
@@ -53,41 +52,49 @@ class Heads:
         """Have the head of a node's prompt computed, and leave it with the program."""
         node = program.wiring.nodes[i]
         assert isinstance(node, LLMCall)
-        hold = self._hold(program, node)
-        if hold is None:
+        awaited = [id for _, arg in node.bound for id in refs(arg) if id not in program.values]
+        times = tuple(self.times(program.path + id) for id in awaited)
+        if times and all(map(_at_once, times)):
             return
         with suppress(PlaitError):  # the call itself will say what is wrong
-            head = head_of(node, program, hold)
+            head = head_of(node, program, times)
+            if self._asked_before(head):
+                return
             kept = await self.keep(head)
             if kept is not None:
                 program.keep_head(i, kept)
 
     async def keep(self, head: Head) -> Kept | None:
-        """Have a head computed, unless that has been asked for before. To be released."""
+        """Have a head kept, and what is missing of it computed. To be released."""
+        if self._backend is not None:
+            with suppress(PlaitError):  # a prompt that cannot be encoded: the call will say so
+                return await self._backend.warm(head)
+        return None
+
+    def times(self, path: str) -> Times:
+        """How long a tool takes, as far as this run has shown."""
+        counted = self._stats.nodes.get(unnumbered(path))
+        if counted is None or counted.seen.seconds.count < KNOWN:
+            return ()
+        return counted.seen.seconds.shares()
+
+    def _asked_before(self, head: Head) -> bool:
+        """Whether another row has begun the same."""
         key = (head.model, str(head.prompts[0]))
-        if self._backend is None or key in self._asked:
-            return None
+        if key in self._asked:
+            return True
         self._asked[key] = None
         if len(self._asked) > REMEMBERED:
             self._asked.popitem(last=False)
-        with suppress(PlaitError):  # a prompt that cannot be encoded: the call will say so
-            return await self._backend.warm(head)
-        return None
-
-    def _hold(self, program: Program, node: LLMCall) -> float | None:
-        """Seconds to keep it, from the times of what is awaited; None if that comes at once."""
-        awaited = [id for _, arg in node.bound for id in refs(arg) if id not in program.values]
-        times = []
-        for id in awaited:
-            seen = self._stats.nodes.get(id)
-            if seen is None or not seen.calls:
-                return HOLD
-            times.append(seen.seconds / seen.calls)
-        slowest = max(times, default=0.0)
-        return None if slowest < AT_ONCE else max(1.0, MARGIN * slowest)
+        return False
 
 
-def head_of(node: LLMCall, program: Program, hold: float) -> Head:
+def _at_once(times: Times) -> bool:
+    """Whether most come so soon that there is nothing to gain."""
+    return any(seconds < AT_ONCE and share > 0.5 for seconds, share in times)
+
+
+def head_of(node: LLMCall, program: Program, awaited: tuple[Times, ...] = ()) -> Head:
     """The beginning of a node's prompt, as far as its values are there."""
     assert isinstance(node.prompt, Template) and node.early is not None
     there = {
@@ -96,4 +103,4 @@ def head_of(node: LLMCall, program: Program, hold: float) -> Head:
     }  # fmt: skip
     one, two = (node.prompt.until(node.early, filler).render(there) for filler in FILLERS)
     tools = tuple(t.as_function() for t in node.tools) if isinstance(node, Agent) else ()
-    return Head((one, two), node.model, tools, hold)
+    return Head((one, two), node.model, tools, awaited)

@@ -3,7 +3,8 @@
 The plan knows for every call which prefixes its prompt runs through, and how many calls run through
 each. When a call ends they are counted down; what lies behind the deepest prefix that others still
 need is let go, so that memory goes to what will be read again rather than to what was read last.
-Soft: it only says what to evict first.
+Soft: it only says what to evict first. Of an agent the first prompt is counted, until its last
+turn: what is behind that is its own (`conversation.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dag.logical import Plan
-from ..dag.nodes import Agent, LLMCall
+from ..dag.nodes import LLMCall
 from ..dag.numbers import Column
 from ..dag.template import Slot, Template
 
@@ -31,8 +32,7 @@ class Liveness:
         for group in plan.prefixes.groups if plan.prefixes is not None else ():
             part = plan.parts[group.part]
             node = part.workflow.nodes.get(group.node)
-            # An agent's next turn begins with all of the turn before.
-            if not isinstance(node, LLMCall) or isinstance(node, Agent) or part.numbered is None:
+            if not isinstance(node, LLMCall) or part.numbered is None:
                 continue
             calls = part.numbered.columns[group.node]
             if any(len(column) != part.rows for column in group.columns):

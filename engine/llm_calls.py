@@ -21,6 +21,7 @@ from .run import unnumbered
 from .values import decode
 
 if TYPE_CHECKING:
+    from .conversation import Talk
     from .executor import Executor
 
 
@@ -50,17 +51,21 @@ def prompt_of(program: Program, node: LLMCall) -> Prompt:
 
 async def generate(
     executor: Executor, program: Program, node: LLMCall, prompt: Prompt, turn: int = 0,
-    tools: tuple[Mapping[str, Any], ...] = (),
+    tools: tuple[Mapping[str, Any], ...] = (), talk: Talk | None = None,
 ) -> list[Generation]:  # fmt: skip
-    """One LLM call, counted under its node."""
+    """One LLM call, counted under its node; with `talk`, a turn of it."""
     row, path = program.row, program.path + node.id
     sampling = program.wiring.samplings[node.id]
     seed = 0 if sampling.greedy else _seed(executor.options.seed, row.id, path, turn)
     priority = priority_of(executor, program, node)
+    if talk is None:
+        wanted, last = lease(executor, program, node), None
+    else:
+        wanted, last = talk.wanted, talk.last
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
         ahead=executor.waits.ahead, waits=partial(executor.waits.model_missing, row),
-        still_wanted=_lease(executor, program, node),
+        still_wanted=wanted, last=last,
     )  # fmt: skip
     start = time.perf_counter()
     generations: list[Generation] = []
@@ -87,7 +92,7 @@ def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:
     return min(1.0, left / (executor.wiring.length or 1.0)) - program.row.rank
 
 
-def _lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], float] | None:
+def lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], float] | None:
     """To be called when the call has ended: the share of its prompt that is still wanted."""
     sharing, own = executor.sharing, program.wiring is executor.wiring
     if sharing is None or (not own and program.body is None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -42,6 +42,9 @@ class Call:
     still_wanted: Callable[[], float] | None = None
     """To be called once when the call has ended well: the share of its prompt that other calls
     will begin with. What lies behind it may be forgotten first."""
+    last: Callable[[Sequence[Generation]], bool] | None = None
+    """Whether nobody goes on behind these generations; None: nobody does. Where somebody does,
+    `still_wanted` is not asked and nothing is forgotten."""
 
 
 class Backend(Protocol):

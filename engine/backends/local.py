@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...cache.holding import hold_for
 from ...dag.ahead import Ahead, step_of
 from ...dag.errors import ConfigError, EngineError, PromptError, list_names
 from ...dag.messages import Message, user
@@ -113,15 +114,16 @@ class LocalBackend:
             done = await llm.generate(
                 token_ids, sampling, priority=call.priority, seed=call.seed, salt=call.salt
             )
-            if call.still_wanted is not None:
+            ends = call.last is None or call.last(done)
+            if call.still_wanted is not None and ends:
                 keep = math.ceil(call.still_wanted() * len(token_ids))
                 for generation in done:
                     llm.let_go((*token_ids, *generation.token_ids[:-1]), keep, call.salt)
             return done
 
     async def warm(self, head: Head) -> Kept | None:
-        """Compute what the head's two prompts begin with in common, when there is time for it.
-        None when its model is not loaded: a head is no reason to load one."""
+        """Keep what the head's two prompts begin with in common, and compute what is missing when
+        there is time for it. None when its model is not loaded: a head is no reason to load one."""
         shelf = self._shelf
         llm = shelf.take_loaded(head.model) if shelf is not None else None
         if shelf is None or llm is None:
@@ -129,8 +131,11 @@ class LocalBackend:
         try:
             calls = (Call(prompt, Sampling(), tools=head.tools) for prompt in head.prompts)
             one, two = [await self._encode(llm, call) for call in calls]
-            kept = llm.warm(one[: _same(one, two)], llm.now() + head.hold)
-            return Kept(lambda: llm.release(kept))
+            tokens = one[: _same(one, two)]
+            recompute, share = llm.costs.prefill_seconds(len(tokens)), len(tokens) / llm.kv_tokens
+            hold = hold_for(head.awaited, recompute, share)
+            kept = llm.warm(tokens, llm.now() + hold.seconds)
+            return Kept(lambda: llm.release(kept), hold)
         finally:
             shelf.give(head.model)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from ...cache.holding import Hold, Times
 from ...dag.messages import Prompt
 
 
@@ -17,16 +18,18 @@ class Head:
     """Two prompts that differ in those values only: what is the same in both is the beginning."""
     model: str
     tools: tuple[Mapping[str, Any], ...] = ()
-    hold: float = 60.0
-    """Seconds after which nobody will come for it."""
+    awaited: tuple[Times, ...] = ()
+    """How long each of the values takes that the prompt waits for; see `hold_for`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A head that is computed, or will be when there is time."""
+    """A head that is kept: what was there of it, and the rest as soon as there is time."""
 
     release: Callable[[], None]
     """To be called once nobody waits for it any more."""
+    hold: Hold | None = None
+    """How long it is kept unless it is released, and why."""
 
 
 @runtime_checkable
@@ -34,7 +37,8 @@ class Warms(Protocol):
     """A backend that can compute the beginning of a prompt."""
 
     async def warm(self, head: Head) -> Kept | None:
-        """Compute it as soon as nothing else is to be done, and keep it. None when it will not.
+        """Keep what is there of it for as long as that pays, and compute the rest as soon as
+        nothing else is to be done. None when it will not.
 
         Raises PromptError when its prompts cannot be encoded.
         """

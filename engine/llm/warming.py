@@ -1,9 +1,10 @@
-"""Heads of prompts, computed while the values behind them are awaited.
+"""Heads of prompts, kept and computed while the values behind them are awaited.
 
-A head is a beginning that a prompt will surely have. It is computed in pieces, each within one step
-and only when nothing else could be: a request that arrives meanwhile waits for one piece at most.
-What is computed lies in the prefix tree like any other KV, pinned until the head is released or its
-time is up; the prompt itself then finds it there, token by token, or computes what differs.
+A head is a beginning that a prompt will surely have. What is there of it is pinned at once, until
+the head is released or its time is up. The rest is computed in pieces, each within one step and
+only when nothing else could be: a request that arrives meanwhile waits for one piece at most. What
+is computed lies in the prefix tree like any other KV; the prompt itself then finds it there, token
+by token, or computes what differs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from ...cache.radix import RadixTree
 from ...dag.sampling import Sampling
@@ -24,6 +26,8 @@ BESIDE = 0.1
 """How much longer a step of others may become by a piece, as a share of it."""
 LEAST = 32
 """Fewer missing tokens are left to the prompt itself."""
+FORGOTTEN = 60.0
+"""Seconds without use after which nobody is taken to ask for what is cached."""
 MOST = 64
 """Heads that may wait; further ones are refused."""
 
@@ -34,7 +38,7 @@ class Head:
 
     tokens: tuple[int, ...]
     until: float
-    """When it is given up, by the engine's clock."""
+    """When it is no longer pinned, by the engine's clock."""
     salt: str = ""
     found: int = 0
     """Tokens that were cached before."""
@@ -51,8 +55,12 @@ class Warming:
 
     scheduler: Scheduler
     tally: Tally
+    _new: list[Head] = field(default_factory=list)
     _waiting: deque[Head] = field(default_factory=deque)
-    _kept: list[Head] = field(default_factory=list)
+    _kept: dict[Head, None] = field(default_factory=dict)
+    """With a pin, in the order in which they came."""
+    _soonest: float = inf
+    """No pin ends before."""
     _piece: tuple[Head, Request] | None = None
 
     @property
@@ -60,20 +68,20 @@ class Warming:
         return self.scheduler.tree
 
     def add(self, head: Head) -> None:
-        """Compute it when there is time."""
-        known = any(head.tokens == other.tokens for other in (*self._waiting, *self._kept))
-        if not known and len(self._waiting) < MOST and self._missing(head) >= LEAST:
-            self._waiting.append(head)
+        """Keep it from the next step on, and compute what is missing when there is time."""
+        self._new.append(head)
 
     def release(self, head: Head, now: float) -> None:
         """Nobody waits for it any more; a second time does nothing."""
-        if head in self._waiting:
-            self._waiting.remove(head)
+        for there in (self._new, self._waiting):
+            if head in there:
+                there.remove(head)
         self._let_go(head, now)
 
     def met(self, prompt: Sequence[int], salt: str) -> None:
         """A prompt has come: what it has in common with heads was of use."""
-        for head in (*self._waiting, *self._kept):
+        computed = (head for head in self._kept if head.computed)
+        for head in (*self._new, *self._waiting, *computed):
             if head.salt == salt:
                 before = _used(head)
                 head.met = max(head.met, _same(head.tokens, prompt))
@@ -81,22 +89,21 @@ class Warming:
 
     @property
     def waiting(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._new or self._waiting)
 
     def begin(self, numbers: Iterator[int], now: float) -> None:
         """Put a piece into the next step, if there is room in it."""
-        for head in [h for h in self._kept if h.until <= now]:
-            self._let_go(head, now)
+        self._take(now)
         size = self._size() if self._waiting else 0
         while self._waiting and size >= LEAST:
             head = self._waiting[0]
             missing = self._missing(head)
-            if head.until <= now or missing < LEAST:
+            if missing < LEAST:
                 self._waiting.popleft()
                 self._keep(head, now)
                 continue
             end = len(head.tokens) - max(0, missing - size)
-            if end > (self.tree.allocator.free + self.tree.cached_pages) * self.tree.page_size:
+            if not self._room(head, end - len(head.tokens) + missing, now):
                 self._waiting.popleft()
                 continue
             request = Request(
@@ -128,6 +135,27 @@ class Warming:
 
     # ---- inside ----------------------------------------------------------------------------
 
+    def _take(self, now: float) -> None:
+        """Let go what is over, and pin what is there of the heads that have come."""
+        if self._soonest <= now:
+            for head in [h for h in self._kept if h.until <= now]:
+                self._let_go(head, now)
+            self._soonest = min((h.until for h in self._kept), default=inf)
+        for head in self._new:
+            self._keep(head, now)
+            known = any(head.tokens == other.tokens for other in self._waiting)
+            if not known and len(self._waiting) < MOST and self._missing(head) >= LEAST:
+                self._waiting.append(head)
+        self._new.clear()
+
+    def _room(self, head: Head, count: int, now: float) -> bool:
+        """Whether there is room for `count` tokens of the head that nobody misses: computing them
+        early saves nothing where what has to go for them is computed again. Once its time is up,
+        only free memory."""
+        tree = self.tree
+        need = -(-count // tree.page_size) + 1 - tree.allocator.free
+        return need <= 0 or (head.until > now and tree.leaves.spare(need, now - FORGOTTEN, now))
+
     def _size(self) -> int:
         """Tokens of a piece in the next step: many when it is empty, few beside decoding, none
         beside or before the prefill of a prompt that is there."""
@@ -143,13 +171,18 @@ class Warming:
         return len(head.tokens) - self.tree.match(head.tokens, head.salt).total
 
     def _keep(self, head: Head, now: float) -> None:
-        head.pin = self.tree.pin(head.tokens, head.until, now, head.salt)
-        if head.pin is not None:
-            self._kept.append(head)
+        """Pin what is there of it, instead of what was there before."""
+        before, pin = head.pin, self.tree.pin(head.tokens, head.until, now, head.salt)
+        if pin is None:
+            return
+        if before is not None:
+            self.tree.unpin(before, now)
+        head.pin = pin
+        self._kept[head] = None
+        self._soonest = min(self._soonest, head.until)
 
     def _let_go(self, head: Head, now: float) -> None:
-        if head in self._kept:
-            self._kept.remove(head)
+        self._kept.pop(head, None)
         if head.pin is not None:
             self.tree.unpin(head.pin, now)
             head.pin = None

@@ -90,3 +90,14 @@ def test_json_and_back() -> None:
     assert Observed.of({}) == Observed() and Observed().as_json() == {}
     with pytest.raises((KeyError, TypeError, ValueError)):
         Observed.of({"answers": {"counts": "?"}})
+
+
+def test_shares_say_how_many_are_no_larger() -> None:
+    sketch = Sketch()
+    for number in (0.0, 1.0, 1.0, 30.0):
+        sketch.add(number)
+    shares = sketch.shares()
+    assert [share for _, share in shares] == [0.25, 0.75, 1.0]
+    for number, (end, _) in zip((0.0, 1.0, 30.0), shares, strict=True):
+        assert number <= end <= max(number * 1.1, 1e-6)
+    assert Sketch().shares() == []

@@ -225,7 +225,7 @@ def test_values_that_come_at_once_are_not_worth_a_head() -> None:
     backend = Warming()
     with Engine(backend=backend, max_rows=1) as engine:
         run = engine.run(flow, [{"page": str(i)} for i in range(30)])
-    known = run.stats.nodes["quick"].seconds / 30 < 0.002
+    known = run.stats.nodes["quick"].seen.seconds.quantile(0.8) < 0.0018
     assert not known or len(backend.heads) < 30
 
 

@@ -76,18 +76,20 @@ def test_places_of_slots_in_a_prompt() -> None:
     ]  # fmt: skip
 
 
-def test_agents_keep_their_conversations() -> None:
+def test_of_an_agent_the_first_prompt_is_counted() -> None:
     @plait.tool(effect="pure")
     def fine(text: str) -> str:
         return text
 
     @plait.agent(tools=[fine])
     def solve(topic: str) -> str:
-        return f"solve {topic}"
+        return f"solve {topic} now"
 
     graph = as_workflow(solve)
-    liveness, node = Liveness(make_plan(graph, [{"topic": "a"}])), graph.nodes["solve"]
-    assert isinstance(node, LLMCall) and liveness.lease(0, 0, node, {"topic": "a"}) is None
+    liveness, node = Liveness(make_plan(graph, [{"topic": t} for t in "ab"])), graph.nodes["solve"]
+    assert isinstance(node, LLMCall)
+    first = liveness.lease(0, 0, node, {"topic": "a"})
+    assert first is not None and first() == pytest.approx(len("solve ") / len("solve a now"))
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_only_what_is_missing_is_computed_and_small_things_are_left() -> None:
 
 def test_whoever_asks_goes_first() -> None:
     """No piece in a step with a prompt, or before one that waits for room."""
-    loop = Loop(pages=120)
+    loop = Loop(pages=240)
     loop.warming.add(Head(tuple(words(1, 300)), until=1e9))
     first, second = loop.ask(words(2, 300), tokens=5), loop.ask(words(3, 300), tokens=5)
     while first in loop.scheduler.running or first in loop.scheduler._queue:
@@ -125,7 +125,8 @@ def test_heads_are_given_up_in_time() -> None:
     loop.warming.add(late)
     loop.warming.add(kept)
     loop.settle()
-    assert late.computed == 0 and kept.computed == 100 and len(loop.tree.pins) == 1
+    assert late.computed == kept.computed == 100  # memory was free
+    assert len(loop.tree.pins) == 1
     loop.now = 20.0
     loop.warming.begin(loop.numbers, loop.now)
     assert len(loop.tree.pins) == 0
@@ -138,6 +139,50 @@ def test_a_head_without_room_is_dropped() -> None:
     loop.warming.add(Head(tuple(words(1, 100)), until=1e9))
     loop.step()
     assert not loop.warming.waiting and loop.tree.allocator.free == 10
+
+
+def test_what_is_there_is_pinned_at_once_whoever_else_computes() -> None:
+    """Twice as much comes through as there is room for, and the conversation is still there."""
+    loop, talk = Loop(pages=100), words(0, 120)
+
+    def missing(head: Head | None) -> int:
+        loop.ask(talk)
+        loop.settle()
+        if head is not None:
+            loop.warming.add(head)
+        for seed in range(1, 9):
+            loop.ask(words(seed, 100))
+            loop.step()
+        loop.settle()
+        left = len(talk) - loop.tree.match(talk).total
+        if head is not None:
+            loop.warming.release(head, loop.now)
+        return left
+
+    assert missing(None) == 120
+    assert missing(Head(tuple(talk), until=loop.now + 1)) == 120  # too long a wait
+    assert missing(Head(tuple(talk), until=1e9)) == 0
+    assert len(loop.tree.pins) == loop.tree.held_pages == 0
+
+
+def test_a_head_takes_no_memory_from_what_may_be_asked_for() -> None:
+    loop, first = Loop(pages=100), words(0, 360)
+    loop.ask(first)
+    loop.settle()
+    head = Head(tuple(words(1, 100)), until=1e9)
+    loop.warming.add(head)
+    loop.settle()
+    assert head.computed == 0
+    loop.tree.let_go(first, 100, loop.now)
+    loop.warming.add(head)
+    loop.settle()
+    assert head.computed == 100 and loop.tree.match(first).total >= 100
+    loop.warming.release(head, loop.now)
+    loop.now += 1000.0  # and what nobody has used for long may go, too
+    old = Head(tuple(words(2, 300)), until=1e9)
+    loop.warming.add(old)
+    loop.settle()
+    assert old.computed == 300
 
 
 @settings(max_examples=40, deadline=None)
