@@ -7,7 +7,7 @@ from typing import Any, Concatenate, TypeVar, cast, overload
 
 from .arg import Arg
 from .edges import loop_misfits, misfit_item
-from .errors import Problem, WorkflowError
+from .errors import Problem, WorkflowError, noting
 from .handles import Handle
 from .nodes import Branch, Input, Loop, Map, Workflow
 from .source import Source, caller, problem_at
@@ -110,7 +110,7 @@ def _current(name: str) -> Trace:
 
 def _body(trace: Trace, target: Any) -> Workflow | None:
     """The workflow to run inside; its problems are noted, and None stands for no workflow."""
-    with trace.noting():
+    with noting(trace.problems):
         drafted = draft(target)
         trace.problems += drafted.problems
         return drafted.workflow
@@ -118,7 +118,7 @@ def _body(trace: Trace, target: Any) -> Workflow | None:
 
 
 def _side(trace: Trace, side: Any, source: Source | None) -> Arg:
-    with trace.noting():
+    with noting(trace.problems):
         return trace.arg(side() if callable(side) and not isinstance(side, Handle) else side)
     return trace.missing("side", source)._ref
 

@@ -20,8 +20,10 @@ PlaitError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 
 class PlaitError(Exception):
@@ -124,11 +126,26 @@ class EngineError(PlaitError):
     """A fault of plait's own; please report it."""
 
 
+@contextmanager
+def noting(problems: list[Problem]) -> Iterator[None]:
+    """Note a WorkflowError and go on behind the block, to find what else is wrong."""
+    try:
+        yield
+    except WorkflowError as error:
+        problems += error.problems
+
+
 def first_line(error: BaseException, limit: int = 500) -> str:
     """The error in one bounded line, for messages that quote it."""
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def in_short(value: Any, limit: int = 40) -> str:
+    """A value as Python writes it, cut off."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def list_names(names: Sequence[str], limit: int = 8) -> str:

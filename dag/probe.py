@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter
 from typing_extensions import is_typeddict
 
+from .errors import in_short
 from .messages import Message
 from .template import Template, is_model
 from .types import hints_of, is_union, plain_type
@@ -57,7 +58,7 @@ def disagreement(
         except Exception:
             continue
         if returned is not None and returned != rendered:
-            return f"with {arg}={_short(value)} it is not the same text around the same values"
+            return f"with {arg}={in_short(value)} it is not the same text around the same values"
     return None
 
 
@@ -70,11 +71,6 @@ def _prompt(returned: Any) -> Any:
         return None
     good = all(isinstance(m, Message) and isinstance(m.content, str) for m in messages)
     return list(messages) if good else None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 # -- samples -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .demand import certain
+from .errors import in_short
 from .names import counted_name
 from .nodes import (
     Agent,
@@ -217,23 +218,18 @@ class _Walker:
                 if isinstance(node, Project):
                     return self._shown(node.of) + path_text(node.path)
                 if isinstance(node, Const):
-                    return _value(node.value)
+                    return in_short(node.value)
                 return f"%{self.numbers[id]}" if node is not None else f"%?{id}"
             case Lit(value):
-                return _value(value)
+                return in_short(value)
             case Seq(items):
                 return f"[{', '.join(map(self._shown, items))}]"
             case Rec(items):
                 return "{" + ", ".join(f"{k}: {self._shown(a)}" for k, a in items) + "}"
             case Fill(text, bound):
-                return f"{_value(str(text))}({', '.join(self._shown(a) for _, a in bound)})"
+                return f"{in_short(str(text))}({', '.join(self._shown(a) for _, a in bound)})"
 
 
 def _numbers(workflow: Workflow, prefix: str) -> dict[str, str]:
     shown = (n.id for n in workflow.nodes.values() if not isinstance(n, Project | Const))
     return {id: f"{prefix}{i}" for i, id in enumerate(shown, 1)}
-
-
-def _value(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:39] + "…"

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from .arg import Arg, Args, Lit, Rec, Ref, Seq
 from .edges import misfit, missing_part, type_of
-from .errors import Problem, WorkflowError, first_line
+from .errors import Problem, WorkflowError, first_line, noting
 from .handles import Handle
 from .nodes import Input, Node, Project
 from .source import Source, caller, crowded, of_error, problem_at
@@ -66,12 +66,12 @@ class Trace:
         source, id = caller(), self.fresh_id(callee.name)
         node: Node | None = None
         bound: Args = ()
-        with self.noting():
+        with noting(self.problems):
             values = callee.bind(args, kwargs)
             bound = tuple((name, self.arg(value)) for name, value in values.items())
             for name, arg in bound:
                 self.check_type(callee.name, name, arg, callee.signature.types[name], source)
-        with self.noting():
+        with noting(self.problems):
             node = callee.node(id, bound, source)
         if node is None or len(bound) < len(callee.signature.parameters):
             return self.missing(callee.name, source, (*args, *kwargs.values()))
@@ -101,14 +101,6 @@ class Trace:
         return self.add(Project(id=id, of=of, path=whole, type=kind, source=source))
 
     # -- what is wrong -------------------------------------------------------------------------
-
-    @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Note a WorkflowError and go on behind the block, to find what else is wrong."""
-        try:
-            yield
-        except WorkflowError as error:
-            self.problems += error.problems
 
     def misuse(self, problem: Problem) -> None:
         """Note a handle used as a value. Many on one line end the trace, as the code there is a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from .errors import noting
 from .nodes import Input, Node
 from .types import fits, type_name
 from .yaml_refs import NAME
@@ -38,7 +39,7 @@ def _input(name: str, written: Value, scope: Scope) -> Input:
     long = "type" in fields and set(fields) <= {"type", "default"}
     kind: Any = Any
     default: Any = ...
-    with scope.noting():
+    with noting(scope.problems):
         kind = read_type(fields["type"] if long else written, name)
     if long and "default" in fields:
         default = plain(fields["default"])

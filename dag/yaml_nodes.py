@@ -7,7 +7,7 @@ from typing import Any, cast
 from .arg import Args
 from .control import MAX_ITERS, MAX_WIDTH
 from .edges import type_of
-from .errors import ConfigError, nearest
+from .errors import ConfigError, nearest, noting
 from .llm import MAX_TURNS, SamplingOptions
 from .messages import Role
 from .nodes import Agent, Branch, LLMCall, Loop, Map, Node, ToolSpec
@@ -78,7 +78,7 @@ def _prompt_node(id: str, kind: str, written: Value, scope: Scope) -> Node | Non
     sampling = _sampling(written, scope)
     returns: Any = str
     if "schema" in fields:
-        with scope.noting():
+        with noting(scope.problems):
             returns = read_type(fields["schema"], id)
     if sampling.n > 1:
         returns = list[returns]

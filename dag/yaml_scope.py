@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .arg import Arg, Args, Fill, Lit, Rec, Ref, Seq
 from .edges import type_of
-from .errors import Problem, WorkflowError, nearest
+from .errors import Problem, nearest
 from .nodes import Node, Project, Workflow
 from .operators import Operator
 from .template import Part, Slot, Text, path_text
@@ -35,14 +34,6 @@ class Scope:
 
     def wrong(self, at: Value, message: str, hint: str | None = None) -> None:
         self.problems.append(at.source.problem(message, hint))
-
-    @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Note a WorkflowError and go on behind the block."""
-        try:
-            yield
-        except WorkflowError as error:
-            self.problems += error.problems
 
     def keys(self, of: dict[str, Value], known: Collection[str], what: str) -> None:
         """Note keys that are not known here."""
