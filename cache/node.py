@@ -22,7 +22,6 @@ class Node:
     tokens: tuple[int, ...]
     pages: list[int]
     last_used: float = 0.0
-    hits: int = 0
     holds: int = 0
     """Requests that use this node or one below it."""
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)

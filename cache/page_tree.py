@@ -66,7 +66,6 @@ class PageTree:
                 self.held_pages += len(below.pages)
                 self.cached_pages -= len(below.pages)
             below.holds += 1
-            below.hits += 1
             below.unwanted = False
             below.to_host = None
             below.last_used = now
@@ -111,7 +110,7 @@ class PageTree:
         size = self.page_size
         parent = node.parent
         upper = Node(next(self._ids), parent, node.tokens[:at], node.pages[: at // size])
-        upper.last_used, upper.hits, upper.holds = node.last_used, node.hits, node.holds
+        upper.last_used, upper.holds = node.last_used, node.holds
         upper.to_host = node.to_host
         parent.children[node.tokens[:size]] = upper
         upper.on_host, upper.on_device = node.on_host, 0 if node.on_host else 1

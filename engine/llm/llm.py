@@ -72,14 +72,9 @@ class LLM:
         )
         self._calls = OpenCalls()
         self._loop = StepLoop(
-            Scheduler(self._tree, limits, pool, costs),
-            self._runner,
-            self._encoder,
-            loaded.end_tokens,
-            self._work,
-            clock,
-            self._calls.show,
-        )
+            Scheduler(self._tree, limits, pool, costs), self._runner, self._encoder,
+            loaded.end_tokens, self._work, clock, self._calls.show,
+        )  # fmt: skip
         self._warming = Warming(self._loop.scheduler, self._loop.tally)
         self.kv_tokens = pool.pages * page_size  # that KV memory holds
         self._intake = Intake(loaded, self._encoder, self.kv_tokens, clock)
