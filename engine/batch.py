@@ -171,6 +171,9 @@ class Batch:
             session["engine"] = self._watch.work()
             session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
+        if self.plan is not None and self.plan.placement is not None:
+            told = json.loads(self.run.plan.read_text(encoding="utf-8"))
+            _write_plan(self.run, told | {"placement": self.plan.placement.as_dict()})
         learn(self.run.path, self.workflow, session["stats"], self.settings.models)
         samples = self._watch.samples
         write_text(self.run.trace, trace_json(self.stats, self.workflow, samples))
@@ -206,5 +209,9 @@ def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) 
     given = cast("Collection[Mapping[str, Any] | None]", rows)
     plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
     told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
-    write_text(run.plan, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+    _write_plan(run, told)
     write_text(run.drawing, svg(workflow))
+
+
+def _write_plan(run: RunDir, told: Mapping[str, Any]) -> None:
+    write_text(run.plan, json.dumps(told, ensure_ascii=False, indent=1) + "\n")

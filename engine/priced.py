@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..dag.pricing import cost_of
 from ..dag.profile import Profile
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
+from .backends.placing import placement_for
 from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, rules_off
@@ -48,27 +49,33 @@ def price(
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, known: Estimates | None = None,
     window: int = DEFAULT_WINDOW, kv_memory: str | None = None,
-    memory: str | None = None,
+    memory: str | None = None, devices: Sequence[str] = (),
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
 
     `planned` and `disable` are those of a run. `known` says how long answers are and how long tools
-    take.
+    take. With several `devices` the plan says which models stand on which, by the costs of the
+    first; the price is for that one alone.
     """
     if not models:
         off = rules_off(planned, disable)
         return Priced(make_plan(workflow, rows, disable=off, observe=observe))
-    with closing(LocalBackend(models, memory, kv_memory=kv_memory)) as backend:
+    device = devices[0] if devices else "auto"
+    with closing(LocalBackend(models, memory, kv_memory=kv_memory, device=device)) as backend:
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
         if found:  # calls that are refused have no price
             off = rules_off(planned, disable)
             return Priced(make_plan(workflow, rows, disable=off, observe=observe), None, found)
-        return price_on(
+        priced = price_on(
             backend, workflow, rows, expected, planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window,
         )  # fmt: skip
+        if len(devices) < 2 or not planned:
+            return priced
+        placement = placement_for(priced.plan, [backend], expected, len(devices))
+        return replace(priced, plan=replace(priced.plan, placement=placement))
 
 
 def price_on(

@@ -39,6 +39,8 @@ class Settings:
     """Rules of the planner that are left out, by name."""
     memory: str | None = None
     """For all models together; those that do not fit take turns."""
+    devices: Sequence[str] = ()
+    """Several, in the place of `device`; calls are divided."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -50,8 +52,8 @@ class Settings:
         """The engine these settings ask for."""
         return Engine(
             models=self.models, device=self.device, dtype=self.dtype, kv_memory=self.kv_memory,
-            memory=self.memory, backend=self.backend, max_rows=self.max_rows, seed=self.seed,
-            plan=self.plan, disable=self.disable,
+            memory=self.memory, devices=self.devices, backend=self.backend,
+            max_rows=self.max_rows, seed=self.seed, plan=self.plan, disable=self.disable,
         )  # fmt: skip
 
     def errors_allowed(self, rows: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -53,6 +54,22 @@ def test_a_resumed_run_keeps_its_choice(rows: Path, plait: Plait) -> None:
     assert ended.code == 0
     plan = (rows / "r" / "plan.json").read_text("utf-8")
     assert '"rules": []' in plan
+
+
+def test_explain_and_plan_json_show_what_stands_on_which_device(rows: Path, plait: Plait) -> None:
+    devices = ("--devices", "cpu,cpu")
+    told = plait("explain", "wf.py", "-i", "rows.jsonl", *devices).out
+    assert "stage 1" in told and "worker 0: model default (" in told and "worker 1: " in told
+    known = plait("explain", "wf.py", "-i", "rows.jsonl", *devices, "--json").json["placement"]
+    assert [worker["models"] for worker in known["stages"][0]["workers"]][0] == ["default"]
+    run = ("run", "wf.py", "-i", "rows.jsonl", "--kv-memory", "16MiB")
+    assert plait(*run, *devices, "--run-dir", "two", "-o", "two.jsonl").code == 0
+    assert plait(*run, "--run-dir", "one", "-o", "one.jsonl").code == 0
+    rows_of = [{r["id"]: r["output"] for r in read(rows / f"{n}.jsonl")} for n in ("one", "two")]
+    assert rows_of[0] == rows_of[1] and len(rows_of[0]) == 3
+    followed = json.loads((rows / "two" / "plan.json").read_text("utf-8"))
+    assert len(followed["placement"]["stages"][0]["workers"]) == 2 and followed["steps"]
+    assert "placement" not in json.loads((rows / "one" / "plan.json").read_text("utf-8"))
 
 
 def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:

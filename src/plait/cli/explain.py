@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Disable, Json, Memory, Models, Target, models_of
+from .options import Devices, Disable, Json, Memory, Models, Target, devices_of, models_of
 
 
 def explain(
@@ -34,6 +34,7 @@ def explain(
         str | None, typer.Option(help="KV memory of each model, as for run: such as 2GiB.")
     ] = None,
     memory: Memory = None,
+    devices: Devices = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure the model's costs first, some seconds.")
     ] = False,
@@ -73,13 +74,13 @@ def explain(
     given: Any = open_rows(Path(rows), graph.inputs, limit=limit) if rows is not None else ()
     told = Told()
     session = last_session(analyze) if analyze is not None else None
-    asked = models_of(model, models) if model or models else {}
+    asked = models_of(model, models) if model or models or devices else {}
     known = expected(graph, session) if session is not None else estimates(runs, asked)
     known = replace(known, given=read_hints(graph, expect or ()))
     found = price(
         graph, given, asked, known=known,
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
-        kv_memory=kv_memory, memory=memory,
+        kv_memory=kv_memory, memory=memory, devices=devices_of(devices),
     )  # fmt: skip
     if as_json:
         from .options import print_json

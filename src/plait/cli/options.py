@@ -34,6 +34,10 @@ Memory = Annotated[
     str | None,
     typer.Option(help="Memory for all models together, such as 20GiB; else they all fit."),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(metavar="D,D", help="Several devices, each with this memory: cuda:0,cuda:1."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
@@ -50,6 +54,11 @@ def models_of(model: str | None, further: list[str] | None) -> dict[str, str]:
     if model is not None or not found:
         found["default"] = model or "demo"
     return found
+
+
+def devices_of(devices: str | None) -> tuple[str, ...]:
+    """The devices that `--devices` names."""
+    return tuple(name.strip() for name in (devices or "").split(",") if name.strip())
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from .options import Disable, Json, Memory, Model, Models, Quiet, RowsIn, Target, models_of
+from .options import (
+    Devices,
+    Disable,
+    Json,
+    Memory,
+    Model,
+    Models,
+    Quiet,
+    RowsIn,
+    Target,
+    devices_of,
+    models_of,
+)
 
 
 def run(
@@ -47,6 +59,7 @@ def run(
         str | None, typer.Option(help="Memory for KV caches, such as 2GiB.")
     ] = None,
     memory: Memory = None,
+    devices: Devices = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
     max_rows: Annotated[int, typer.Option(help="Most rows under way at once.")] = 2_048,
     no_plan: Annotated[
@@ -75,6 +88,6 @@ def run(
     settings = Settings(
         target, rows, output, models_of(model, models), backend, device, dtype, kv_memory, seed,
         max_rows, limit, max_errors, keep_order, not no_plan, disable or (),
-        memory,
+        memory, devices_of(devices),
     )  # fmt: skip
     return perform(lambda: prepare(settings, run_dir, resume), as_json=as_json, quiet=quiet)
