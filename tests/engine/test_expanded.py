@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from plait.engine.expanded import Expanded
 from plait.engine.generation import Generation
 from plait.engine.row import RowState
 from plait.engine.wiring import Wiring
-from plait.testing import FakeBackend
+from plait.testing import FakeBackend, prompt_text
 
 
 @llm
@@ -170,6 +171,105 @@ async def test_without_liveness_nothing_is_counted() -> None:
     assert [row.ok async for row in executor.run(rows("a"))] == [True]
     assert not backend.wanted and executor.sharing is not None
     assert executor.sharing.expanded is None
+
+
+# -- rounds of a loop, tasks that a model planned --------------------------------------------------
+
+
+@workflow
+def improve(page: str) -> str:
+    return check(page, read(page, "t"))
+
+
+@workflow
+def improved(page: str) -> str:
+    return plait.loop(improve, page, max_iters=2)
+
+
+def left(executor: Executor) -> tuple[int, int]:
+    assert executor.sharing is not None and executor.sharing.expanded is not None
+    return sum(executor.sharing.expanded.left.values()), len(executor.sharing.expanded._calls)
+
+
+async def test_of_a_round_what_came_into_being_in_it_is_let_go() -> None:
+    backend = Asking()
+    executor = Executor(improved.workflow, backend)
+    assert [row.ok async for row in executor.run([{"page": "a"}])] == [True]
+    assert left(executor) == (0, 0) and len(backend.wanted) == 4
+    states = ["a", "<Page: a Said: <Page: a Topic: t Read.> Check.>"]
+    for state, *two in zip(states, backend.wanted[::2], backend.wanted[1::2], strict=True):
+        (reading, of_reading), (checking, of_checking) = two
+        assert reading == f"Page: {state} Topic: t Read." and of_reading == 1.0
+        # A further round may begin with the same state, not with what was said in this one.
+        assert of_checking == pytest.approx(len(f"Page: {state} Said: ") / len(checking))
+
+
+@plait.plan_and_run(calls=[read, check])
+def planned(question: str) -> str:
+    return question
+
+
+@workflow
+def planning(question: str) -> str:
+    return planned(question)
+
+
+TASKS = [
+    {"call": "read", "args": {"page": "a", "topic": "#2"}},
+    {"call": "read", "args": {"page": "a", "topic": "t"}},
+    {"call": "check", "args": {"page": "a", "said": "#1"}},
+]
+
+
+class Planner(Asking):
+    """Plans the same three tasks for everybody."""
+
+    def __init__(self, failing: str = "") -> None:
+        super().__init__(failing)
+        said = json.dumps({"tasks": TASKS, "answer": "#3"})
+        self._answer = lambda call: said if "Plan " in prompt_text(call) else f"<{call.prompt}>"
+
+
+async def test_planned_tasks_are_counted_as_soon_as_they_are_planned() -> None:
+    backend = Planner()
+    executor = Executor(planning.workflow, backend)
+    assert [row.ok async for row in executor.run([{"question": "q"}])] == [True]
+    shares = {p: share for p, share in backend.wanted if p.startswith("Page: ")}
+    assert len(shares) == 3 and left(executor) == (0, 0)
+    late = next(p for p in shares if p.startswith("Page: a Topic: <"))
+    # What task 2 said came into being among the tasks, and nobody else begins with it.
+    assert shares[late] == pytest.approx(len("Page: a Topic: ") / len(late))
+    assert shares["Page: a Topic: t Read."] == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([improved, planning]),
+    st.integers(1, 3),
+    st.sampled_from(["", "Said: ", "Topic: <", "Topic: t"]),
+    st.integers(0, 60),
+)
+def test_nothing_is_counted_behind_rounds_and_tasks_however_they_end(
+    flow: Any, count: int, failing: str, patience: int
+) -> None:
+    name = next(iter(flow.workflow.inputs)).id
+
+    async def go() -> tuple[int, int]:
+        executor = Executor(flow.workflow, Planner(failing))
+
+        async def every() -> None:
+            async for _ in executor.run([{name: f"{i}"} for i in range(count)]):
+                pass
+
+        running = asyncio.ensure_future(every())
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        if patience % 2:
+            running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return left(executor) if executor.sharing is not None else (0, 0)
+
+    assert asyncio.run(go()) == (0, 0)
 
 
 texts = st.sampled_from(["a", "b", "ab", ""])
