@@ -12,7 +12,7 @@ from ..dag.errors import ConfigError, RowError
 from ..dag.plan import Plan
 from ..dag.sampling import Sampling
 from ..dag.workflow import as_workflow
-from .backends.backend import Backend, Call
+from .backends.backend import Backend, Call, Places
 from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
@@ -163,7 +163,8 @@ class Engine:
     ) -> Plan:
         """The plan for these rows, without running anything; `print` it."""
         off = self._choose(None, disable).disable
-        return plan_for([(as_workflow(workflow), all_rows(rows))], off)
+        plan = plan_for([(as_workflow(workflow), all_rows(rows))], off)
+        return self.backend.placed(plan) if isinstance(self.backend, Places) else plan
 
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()

@@ -88,6 +88,10 @@ class TakesTurns(Protocol):
 class Places(Protocol):
     """A backend of several workers, which holds models where a plan places them."""
 
+    def placed(self, plan: Plan) -> Plan:
+        """The plan with a placement, by what is known now; without where too little is known."""
+        ...
+
     async def arrange(self, plan: Plan) -> Plan:
         """The plan with its placement, which is followed from now on.
 

@@ -105,15 +105,18 @@ class Workers:
         if not any(worker.has(model) for worker in self.workers for model in models):
             await self.workers[0].open(models[:1])
 
+    def placed(self, plan: Plan) -> Plan:
+        return replace(plan, placement=placement_for(plan, self.workers))
+
     async def arrange(self, plan: Plan) -> Plan:
-        placement = await asyncio.to_thread(placement_for, plan, self.workers)
-        if placement is None:
+        plan = await asyncio.to_thread(self.placed, plan)
+        if plan.placement is None:
             await self.workers[0].open(plan.models)
             return plan
         shelf = self.workers[0].shelf()
-        self._homes.follow(placement, {alias: shelf.name(alias) for alias in plan.models})
-        await self._load(placement.stages[0])
-        return replace(plan, placement=placement)
+        self._homes.follow(plan.placement, {alias: shelf.name(alias) for alias in plan.models})
+        await self._load(plan.placement.stages[0])
+        return plan
 
     async def _load(self, stage: Stage) -> None:
         """Load what a stage begins with; waits until every model is there once, not for replicas:

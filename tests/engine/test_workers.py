@@ -89,6 +89,8 @@ def test_models_are_loaded_where_the_plan_places_them(two: dict[str, Path]) -> N
         alone = engine.run(pair, rows)
         assert alone.plan.placement is None
     with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        before = engine.explain(pair, rows)  # nothing is loaded yet
+        assert before.placement is not None and held(engine) == [set(), set()]
         shared = engine.run(pair, rows)
         loaded = held(engine)
     assert shared.outputs == alone.outputs and not shared.failed
