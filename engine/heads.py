@@ -8,6 +8,7 @@ out wrong the real prompt is computed as if nothing had been: a head is a hint.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from contextlib import suppress
@@ -49,12 +50,17 @@ class Heads:
         return self._backend is not None
 
     async def warm(self, program: Program, i: int) -> None:
-        """Have the head of a node's prompt computed, and leave it with the program."""
+        """Have the head of a node's prompt computed, and leave it with the program.
+
+        Not at once: calls that can begin now are to be there first, or a head would come before
+        them, into memory that they need.
+        """
+        await asyncio.sleep(AT_ONCE)
         node = program.wiring.nodes[i]
         assert isinstance(node, LLMCall)
         awaited = [id for _, arg in node.bound for id in refs(arg) if id not in program.values]
         times = tuple(self.times(program.path + id) for id in awaited)
-        if times and all(map(_at_once, times)):
+        if all(map(_at_once, times)):
             return
         with suppress(PlaitError):  # the call itself will say what is wrong
             head = head_of(node, program, times)

@@ -156,8 +156,7 @@ def judge(page: str, found: str) -> str:
 
 @tool
 async def search(page: str) -> str:
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0.02)  # ten times as long as heads wait
     if page == "bad":
         raise ValueError("no")
     return f"found in {page}"
@@ -196,7 +195,7 @@ def test_no_head_without_the_rule(settings: dict[str, Any]) -> None:
 def test_no_head_for_what_only_the_side_not_taken_needs() -> None:
     @tool(effect="pure")
     async def yes(page: str) -> bool:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
         return page == "a"
 
     @workflow
