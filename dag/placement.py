@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Any
 
+from .explain import seconds_text
 from .phases import Models, Steps
 
 Config = tuple[Models, ...]
@@ -62,14 +63,14 @@ class Stage:
             return f"worker {worker}: nothing"
         without = (*self.models[:worker], frozenset[str](), *self.models[worker + 1 :])
         alone = stage_seconds(without, self.loads, self.work)
-        gain = "nothing else has it" if alone is None else f"without it {alone:.2f} s"
-        load = f"loads {self.loads[worker]:.2f} s; " if self.loads[worker] else ""
+        gain = "nothing else has it" if alone is None else f"without it {seconds_text(alone)}"
+        load = f"loads {seconds_text(self.loads[worker])}; " if self.loads[worker] else ""
         return f"worker {worker}: {held}: {load}{gain}"
 
     def _what_for(self, model: str) -> str:
         holders = sum(model in held for held in self.models)
         shared = f" on {holders} workers" if holders > 1 else ""
-        return f"model {model} ({self.work.get(model, 0.0):.2f} s of work{shared})"
+        return f"model {model} ({seconds_text(self.work.get(model, 0.0))} of work{shared})"
 
     def as_dict(self) -> dict[str, Any]:
         workers = [
@@ -94,9 +95,9 @@ class Placement:
 
     def explain(self) -> str:
         how = "the quickest there is" if self.exact else "found by a rule of thumb"
-        lines = [f"placement: {self.seconds:.2f} s of work and loads, {how}"]
+        lines = [f"placement: {seconds_text(self.seconds)} of work and loads, {how}"]
         for number, stage in enumerate(self.stages, 1):
-            lines.append(f"  stage {number}: {stage.seconds:.2f} s")
+            lines.append(f"  stage {number}: {seconds_text(stage.seconds)}")
             lines += [f"    {stage.why(worker)}" for worker in range(len(stage.models))]
         return "\n".join(lines)
 
