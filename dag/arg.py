@@ -52,36 +52,27 @@ Args = tuple[tuple[str, Arg], ...]
 """Arguments by name, in the order of the signature."""
 
 
-def refs(arg: Arg) -> Iterator[str]:
-    """Ids of the nodes an argument needs."""
+def leaves(arg: Arg) -> Iterator[Ref | Lit]:
+    """What an argument is made of, its containers taken apart."""
     match arg:
-        case Ref(id):
-            yield id
+        case Ref() | Lit():
+            yield arg
         case Seq(items):
             for item in items:
-                yield from refs(item)
-        case Rec(pairs):
+                yield from leaves(item)
+        case Rec(pairs) | Fill(_, pairs):
             for _, item in pairs:
-                yield from refs(item)
-        case Fill(_, bound):
-            for _, item in bound:
-                yield from refs(item)
+                yield from leaves(item)
+
+
+def refs(arg: Arg) -> Iterator[str]:
+    """Ids of the nodes an argument needs."""
+    return (leaf.id for leaf in leaves(arg) if isinstance(leaf, Ref))
 
 
 def literals(arg: Arg) -> Iterator[Any]:
     """Values in an argument that are known when the workflow is compiled."""
-    match arg:
-        case Lit(value):
-            yield value
-        case Seq(items):
-            for item in items:
-                yield from literals(item)
-        case Rec(pairs):
-            for _, item in pairs:
-                yield from literals(item)
-        case Fill(_, bound):
-            for _, item in bound:
-                yield from literals(item)
+    return (leaf.value for leaf in leaves(arg) if isinstance(leaf, Lit))
 
 
 def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
