@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .options import Json, print_json
 
 app = typer.Typer(help="Measure plait on this machine.", no_args_is_help=True)
+
+
+def say(line: str) -> None:
+    """Progress, apart from the result."""
+    print(line, file=sys.stderr)
+
+
+def show(found: dict[str, Any], table: Callable[[dict[str, Any]], str], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print(table(found))
 
 
 @app.command()
@@ -22,10 +36,7 @@ def overhead(
     from ..benchmarks.overhead import bench, table
 
     found = bench(rows, repeats)
-    if as_json:
-        print_json(found)
-    else:
-        print(table(found))
+    show(found, table, as_json)
 
 
 @app.command()
@@ -41,19 +52,11 @@ def engine(
     as_json: Json = False,
 ) -> None:
     """The LLM engine beside transformers' own, and which floors are met. Takes ten minutes."""
-    import sys
-
     from ..benchmarks.engine import bench
     from ..benchmarks.engine_table import table
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
     found = bench(threads, repeats, tuple(only or ()), say=say, out=out)
-    if as_json:
-        print_json(found)
-    else:
-        print(table(found))
+    show(found, table, as_json)
 
 
 @app.command()
@@ -70,7 +73,6 @@ def prediction(
     as_json: Json = False,
 ) -> None:
     """What the planner says a batch will take beside what it takes, and how it ranks plans."""
-    import sys
     import tempfile
 
     from ..benchmarks.compared import table
@@ -80,11 +82,8 @@ def prediction(
     with tempfile.TemporaryDirectory() as place:
         path = str(random_model(Path(place) / "random")) if model == "random" else model
         models = {alias: path for alias in ("default", "small", "big")}
-        found = bench(models, rows or None, shape or (), lambda line: print(line, file=sys.stderr))
-    if as_json:
-        print_json(found)
-    else:
-        print(table(found))
+        found = bench(models, rows or None, shape or (), say)
+    show(found, table, as_json)
 
 
 @app.command()
@@ -109,7 +108,6 @@ def workflows(
     as_json: Json = False,
 ) -> None:
     """Batches of agent workflows with the plan, beside the same engine without it."""
-    import sys
     import tempfile
 
     from ..benchmarks.workflow_model import random_model
@@ -119,11 +117,8 @@ def workflows(
         path = str(random_model(Path(place) / "random")) if model == "random" else model
         models = {"default": path, "small": path, "big": path}
         setting = checked(Setting(models, rows or None, repeats), kv, mode, shape)
-        found = bench(setting, shape or (), lambda line: print(line, file=sys.stderr), out)
-    if as_json:
-        print_json(found)
-    else:
-        print(table(found))
+        found = bench(setting, shape or (), say, out)
+    show(found, table, as_json)
 
 
 @app.command()
@@ -154,7 +149,6 @@ def two_models(
 ) -> None:
     """Two models with memory for one: loads and seconds of the plan, beside asyncio alone."""
     import shutil
-    import sys
     import tempfile
 
     from ..benchmarks.two_models import bench, table
@@ -168,5 +162,4 @@ def two_models(
                 random_model(path)
             else:
                 shutil.copytree(find_model(model), path)
-        say = lambda line: print(line, file=sys.stderr)  # noqa: E731
         print(table(bench(paths, rows, work or (), mode or (), say)))
