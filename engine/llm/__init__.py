@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .allocator import prefer_huge_pages
+
 if TYPE_CHECKING:
     from .counters import Counters as Counters
     from .llm import LLM as LLM
 
 __all__ = ["Counters", "LLM"]
+
+prefer_huge_pages()
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from ...cache.radix import RadixTree
 from ...dag.errors import EngineError
 from ...dag.sampling import Sampling
 from ..generation import Generation
+from .allocator import give_back, keep_freed_memory
 from .calibrate import find, measure_and_keep, wanted
 from .chat import Encoder, Prompt
 from .costs import Costs
@@ -51,6 +52,8 @@ class LLM:
         quiet()
         place = str(choose_device(device))
         self._thread = StepThread(place)
+        if place == "cpu":
+            keep_freed_memory()
         loaded = self._thread.call(lambda: load(model, place, dtype))
         self.name = loaded.name
         self.device = str(loaded.device)
@@ -225,6 +228,7 @@ class LLM:
             self._calls.close()
             self._loaded = None
             self._runner.release()
+            give_back()
             return False
         self._warming.begin(self._intake.numbers, self._clock())
         if self._loop.busy:

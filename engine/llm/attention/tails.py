@@ -10,7 +10,9 @@ import torch
 from .calls import TailCall, tail_mask
 
 TAIL_WASTE = 1.5
-"""Longest over shortest run that one strided call may take in."""
+TAIL_SLACK = 16
+"""One strided call may take in runs up to `shortest * TAIL_WASTE + TAIL_SLACK` slots: another call
+costs about as much as reading so many slots for nothing, and a plan lasts while tails grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class TailPlanner:
         for tail in self._tails[at + 1 :]:
             gap = tail.start - group[-1].start
             low, high = min(shortest, tail.length), max(longest, tail.length)
-            fits = tail.start + high <= self._pool_slots and high <= low * TAIL_WASTE
+            fits = tail.start + high <= self._pool_slots and high <= low * TAIL_WASTE + TAIL_SLACK
             if not fits or (stride and gap != stride) or self._apart(group, tail):
                 break
             group.append(tail)

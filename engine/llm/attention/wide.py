@@ -38,13 +38,13 @@ def attend_wide(
     size = BLOCK if past is None else CAUSAL_BLOCK
     for head in range(keys.shape[1]):
         mine = slice(head * group, (head + 1) * group)
-        asked = (query[:, mine].float() * scale).flatten(0, 1)
-        key = keys[:, head].float().contiguous()
+        key = keys[:, head].float().mul(scale).contiguous()
         value = values[:, head].t().contiguous()
         for first in range(0, rows, size):
             last = min(first + size, rows)
             end = len(key) if past is None else past + last
-            scores = dense.product(asked[first * group : last * group], key[:end])
+            asked = query[first:last, mine].float().flatten(0, 1)
+            scores = dense.product(asked, key[:end])
             if past is not None:
                 _hide_ahead(scores.view(last - first, group, end)[..., past + first :])
             top = scores.amax(-1) if lse is not None else None
