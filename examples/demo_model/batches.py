@@ -2,7 +2,7 @@
 
 Items are sorted by length within a pool and cut into batches of about the same number of tokens:
 little padding, and no attention mask, because padding stands on the right of a causal model. One
-batch in eight has rows of several chats in a row instead, up to `LONG` tokens, so that distant
+batch in sixteen has rows of several chats in a row instead, up to `LONG` tokens, so that distant
 positions are not unknown to the model.
 """
 
@@ -18,8 +18,9 @@ from .chat import encode
 from .drills import make_drills
 from .tasks import ROLES, make_items
 
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Token ids and labels (-100 where nothing is learned), both (rows, length)."""
+Batch = tuple[NDArray[np.int64], NDArray[np.int8]]
+"""Token ids, and whether each is PADDING, of a PROMPT or of an ANSWER; both (rows, length)."""
+PADDING, PROMPT, ANSWER = 0, 1, 2
 Row = tuple[list[int], list[bool]]
 
 SHARES = {
@@ -28,7 +29,7 @@ SHARES = {
 """Of each hundred items, how many are of a role."""
 POOL = 512
 LONG = 1024
-LONG_SHARE = 1 / 8
+LONG_SHARE = 1 / 16
 
 
 def make_batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterator[Batch]:
@@ -71,14 +72,11 @@ def join(rows: list[Row]) -> Row:
 def pad(rows: list[Row]) -> Batch:
     length = max(len(ids) for ids, _ in rows)
     tokens = np.zeros((len(rows), length), dtype=np.int64)
-    labels = np.full((len(rows), length), -100, dtype=np.int64)
-    for at, (ids, learn) in enumerate(rows):
+    kinds = np.full((len(rows), length), PADDING, dtype=np.int8)
+    for at, (ids, wanted) in enumerate(rows):
         tokens[at, : len(ids)] = ids
-        # The label of a position is the token that follows it.
-        for i in range(1, len(ids)):
-            if learn[i]:
-                labels[at, i - 1] = ids[i]
-    return tokens, labels
+        kinds[at, : len(ids)] = np.where(wanted, ANSWER, PROMPT)
+    return tokens, kinds
 
 
 def in_background(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterator[Batch]:
