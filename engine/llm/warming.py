@@ -143,7 +143,8 @@ class Warming:
             self._soonest = min((h.until for h in self._kept), default=inf)
         for head in self._new:
             self._keep(head, now)
-            known = any(head.tokens == other.tokens for other in self._waiting)
+            same = (head.tokens, head.salt)
+            known = any(same == (other.tokens, other.salt) for other in self._waiting)
             if not known and len(self._waiting) < MOST and self._missing(head) >= LEAST:
                 self._waiting.append(head)
         self._new.clear()

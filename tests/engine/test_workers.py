@@ -131,10 +131,27 @@ def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Pa
         alone = engine.run(pair, rows, plan=False)
     with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
         assert isinstance(engine.backend, Workers)
+        stand_in_for_a_slow(engine.backend)
         shared = engine.run(pair, rows, plan=False)
         done = {name: c.requests for name, c in engine.backend.counters().items()}
     assert shared.outputs == alone.outputs and not shared.failed
     assert done["small on 0"] and done["small on 1"]
+
+
+def stand_in_for_a_slow(backend: Workers) -> None:
+    """The first worker begins only when the second has been asked for something."""
+    asked, first, second = asyncio.Event(), *backend.workers
+    begin, answer = first.generate, second.generate
+
+    async def slow(call: Call) -> Any:
+        await asked.wait()
+        return await begin(call)
+
+    async def seen(call: Call) -> Any:
+        asked.set()
+        return await answer(call)
+
+    first.generate, second.generate = slow, seen  # type: ignore[method-assign]
 
 
 def test_workers_take_turns_each_under_its_own_memory(two: dict[str, Path]) -> None:

@@ -25,8 +25,12 @@ class CpuAttention(PlannedAttention[CallPlan]):
         self._pool_slots = pool.pages * pool.page_size
 
     def _plan(self, window: int | None, plain: bool) -> CallPlan:
-        planner = CallPlanner(self._layout, self._positions, window, self._pool_slots)
-        return planner.plan(wide=plain and can_attend_wide(self._pool.dtype))
+        kind = self._pool.dtype
+        # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
+        planner = CallPlanner(
+            self._layout, self._positions, window, self._pool_slots, uneven=kind != torch.float16
+        )
+        return planner.plan(wide=plain and can_attend_wide(kind))
 
     def _longer(self, plan: CallPlan) -> CallPlan | None:
         return plan.longer(self._pool_slots)

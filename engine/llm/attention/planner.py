@@ -40,12 +40,14 @@ class CallPlanner:
     """Plans the calls of one layout for one window."""
 
     def __init__(
-        self, layout: Layout, positions: torch.Tensor, window: int | None, pool_slots: int
-    ) -> None:
+        self, layout: Layout, positions: torch.Tensor, window: int | None, pool_slots: int,
+        uneven: bool = True,
+    ) -> None:  # fmt: skip
         self._layout = layout
         self._positions = positions
         self._window = window
         self._pool_slots = pool_slots
+        self._uneven = uneven
         self._used = [0] * layout.rows
         self._calls: list[Call] = []
         self._tails: list[Tail] = []
@@ -71,7 +73,8 @@ class CallPlanner:
 
     def _with_tails(self) -> CallPlan:
         growing: set[int] = set()
-        for call, grows in TailPlanner(self._tails, self._used, self._pool_slots).calls():
+        tails = TailPlanner(self._tails, self._used, self._pool_slots, self._uneven)
+        for call, grows in tails.calls():
             if grows:
                 growing.add(len(self._calls))
             self._calls.append(call)

@@ -27,12 +27,17 @@ class Tail:
 
 
 class TailPlanner:
-    """Makes calls of tails. `used` counts the levels that every row has used, and is moved on."""
+    """Makes calls of tails. `used` counts the levels that every row has used, and is moved on.
 
-    def __init__(self, tails: list[Tail], used: list[int], pool_slots: int) -> None:
+    `uneven` allows runs of different lengths in a call. What lies behind a shorter run is masked,
+    but read, and a weight of zero does not hide a NaN that another request has left there.
+    """
+
+    def __init__(self, tails: list[Tail], used: list[int], pool_slots: int, uneven: bool) -> None:
         self._tails = sorted(tails, key=lambda tail: tail.start)
         self._used = used
         self._pool_slots = pool_slots
+        self._uneven = uneven
 
     def calls(self) -> Iterator[tuple[TailCall, bool]]:
         """The calls, and whether each grows from step to step."""
@@ -50,7 +55,8 @@ class TailPlanner:
         for tail in self._tails[at + 1 :]:
             gap = tail.start - group[-1].start
             low, high = min(shortest, tail.length), max(longest, tail.length)
-            fits = tail.start + high <= self._pool_slots and high <= low * TAIL_WASTE + TAIL_SLACK
+            most = low * TAIL_WASTE + TAIL_SLACK if self._uneven else low
+            fits = tail.start + high <= self._pool_slots and high <= most
             if not fits or (stride and gap != stride) or self._apart(group, tail):
                 break
             group.append(tail)

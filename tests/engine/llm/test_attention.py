@@ -113,6 +113,21 @@ def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
         assert torch.allclose(out, wanted, atol=2e-5)
 
 
+def test_a_nan_that_somebody_left_reaches_nobody() -> None:
+    """In fp16, where what a request says may overflow: every slot that is not read holds a NaN."""
+    shape, half = KVShape(KV_HEADS, SIZE, SIZE), torch.float16
+    for layout in LAYOUTS:
+        slots, positions = own_slots(layout)
+        reads = {s for row, at in enumerate(positions) for s in slots_of(layout, row, int(at))}
+        others = [slot for slot in range(PAGES * PAGE) if slot not in reads]
+        pool = Pool([shape], PAGES, PAGE, torch.device("cpu"), half)
+        pool.keys[0][others] = pool.values[0][others] = float("nan")
+        query = torch.randn(layout.rows, HEADS, SIZE, dtype=half)
+        key, value = torch.randn(2, layout.rows, KV_HEADS, SIZE, dtype=half)
+        out = CpuAttention(pool, layout, slots, positions).attend(0, query, key, value, scale=0.3)
+        assert bool(out.isfinite().all())
+
+
 def test_the_layouts_meet_every_kind_of_call() -> None:
     kinds: set[str] = set()
     for layout in LAYOUTS:
