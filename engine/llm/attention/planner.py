@@ -14,6 +14,8 @@ GATHER_RUNS = 4
 """From this many runs on, an item's slots are copied together instead of read run by run."""
 GATHER_TAIL_RUNS = 16
 """The same for a single row, whose runs may be read together with those of other rows."""
+OWN_ROWS = 512
+"""Rows of one call of chunks on themselves: what it computes stays in the cache."""
 WIDE_ROWS = 64
 WIDE_AREA = 16384
 """Rows and rows x slots from which the packed products beat the flash operator."""
@@ -105,7 +107,8 @@ class CallPlanner:
             if not isinstance(call, OwnCall):
                 continue
             behind = call.row + call.chunks * call.rows
-            if (behind, call.rows, call.level) == (item.row, item.rows, level):
+            fits = behind + item.rows - call.row <= OWN_ROWS
+            if fits and (behind, call.rows, call.level) == (item.row, item.rows, level):
                 self._calls[at] = replace(call, chunks=call.chunks + 1)
                 return
             break
