@@ -20,7 +20,7 @@ help:
 	@echo 'make demo    run an example batch on the embedded model'
 	@echo 'make test    everything CI checks: format, lint, types, import contracts, tests'
 	@echo 'make check   the same without the tests'
-	@echo 'make clean   remove .venv, caches and runs'
+	@echo 'make clean   remove .venv and caches; runs stay'
 
 demo: $(VENV)/.demo
 	@$(BIN)/plait demo

@@ -13,7 +13,6 @@ PlaitError
 │   ├── PromptError      a prompt cannot be served: empty, too long, tokens outside the vocabulary
 │   ├── GenerationError  the model broke down: NaN logits, text that ended before its JSON did
 │   ├── LimitError       a bound was reached: turns, iterations, width, size
-│   └── Cancelled        the run stopped before this row was done
 └── EngineError          a fault of plait's own; please report it
 """
 
@@ -116,10 +115,6 @@ class GenerationError(RowError):
 
 class LimitError(RowError):
     """A bound was reached: turns, iterations, fan-out width, size."""
-
-
-class Cancelled(RowError):
-    """The run stopped before this row was done."""
 
 
 class EngineError(PlaitError):

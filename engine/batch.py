@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
@@ -125,7 +125,10 @@ class Batch:
         async with aclosing(cast("AsyncGenerator[Row, None]", running)) as rows:
             async for row in rows:
                 try:
-                    self._results.write(row)
+                    if self._results.waits:
+                        await asyncio.to_thread(self._results.write, row)
+                    else:
+                        self._results.write(row)
                 except OSError as error:
                     self._cannot_write(error)
                     return
@@ -155,10 +158,11 @@ class Batch:
 
     def finish(self) -> None:
         """Put everything on disk: results, counters, timeline; what of it the disk still takes."""
-        with suppress(OSError) if self.write_error else nullcontext():
-            self._results.close()
-        with suppress(OSError) if self.write_error else nullcontext():
-            self._note()
+        for put in (self._results.close, self._note):
+            try:
+                put()
+            except OSError as error:
+                self._cannot_write(error)
 
     def _note(self) -> None:
         if self.settings.keep_order and not self._results.copied:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
 from ..dag.errors import EngineError
 
 T = TypeVar("T")
+GRACE = 10.0
+"""Seconds for what was cancelled to end in."""
 
 
 class LoopThread:
@@ -57,9 +60,10 @@ class LoopThread:
             loop, thread, self._loop, self._closed = self._loop, self._thread, None, True
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=10)
+        with suppress(TimeoutError):  # a tool that goes on although it was cancelled
+            asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=GRACE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=GRACE)
         if not thread.is_alive():
             loop.close()
 

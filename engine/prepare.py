@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from ..dag.nodes import Workflow
 from .batch import Batch, now, write_plan
 from .history import to_session
 from .loading import Loaded, load
-from .results import Copy, Id, OrderedCopy, Results, Sink, mend, read_results
+from .results import Copy, Id, OrderedCopy, Results, mend, read_results
 from .rows import Rows, open_rows
 from .rundir import RunDir, latest, new_directory
 from .settings import Settings
@@ -43,9 +46,14 @@ def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = Fals
         else:
             config = {"asked": asked(settings), "identity": identity, "sessions": []}
         engine = settings.engine()
-        run.path.mkdir(parents=True, exist_ok=True)
+        fresh = run.make()
         rows = spool.keep(rows)
-    return begin(settings, workflow, rows, run, config, engine)
+    try:
+        return begin(settings, workflow, rows, run, config, engine)
+    except BaseException:
+        if fresh:
+            run.remove()
+        raise
 
 
 def prepare_retry(run_dir: Path) -> Batch:
@@ -151,6 +159,8 @@ def _find(settings: Settings, workflow: Workflow, run_dir: Path | None, resume: 
             raise ConfigError(f"{run.path} already holds a run: {hint}")
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"--run-dir {run.path} is a file: give a directory")
+        if run.out.is_file() and run.out.stat().st_size:
+            raise ConfigError(f"{run.out} holds other results: choose another --run-dir")
         return run
     if run_dir is not None:
         RunDir(run_dir).read()
@@ -216,13 +226,16 @@ def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
         file = _open(settings.output)
     except OSError as error:
         raise ConfigError(f"-o {settings.output} cannot be written: {error.strerror}") from error
-    copy = OrderedCopy(file, run.out) if settings.keep_order else Copy(file)
+    waits = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    copy = OrderedCopy(file, run.out, waits) if settings.keep_order else Copy(file, waits)
     if run.out.exists():
         order: dict[Id, int] = {id: i for i, id in enumerate(rows.lines)}
+        beyond = count(len(order))  # rows that a smaller --limit leaves out
         with run.out.open("rb") as record:
             for at in read_results(run.out):
                 record.seek(at.offset)
-                place = order.get(at.row["id"], len(order))
+                id = at.row["id"]
+                place = order[id] if id in order else next(beyond)
                 copy.add(place, at.offset, record.read(at.size))
     return copy
 
@@ -232,7 +245,7 @@ def _same(output: str, record: Path) -> bool:
     return output != "-" and Path(output).resolve() == record.resolve()
 
 
-def _open(output: str) -> Sink:
+def _open(output: str) -> FileIO:
     if output == "-":
         return os.fdopen(os.dup(1), "wb", buffering=0)
     return Path(output).open("wb", buffering=0)

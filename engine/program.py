@@ -180,8 +180,14 @@ class Program:
                 self._finish()
 
     def _finish(self) -> None:
-        if not self.done.done():
-            self.done.set_result(resolve(self.wiring.workflow.output, self.values))
+        if self.done.done():
+            return
+        try:
+            output = resolve(self.wiring.workflow.output, self.values)
+        except PlaitError as error:
+            self._fail(error, "output")
+        else:
+            self.done.set_result(output)
 
     def _fail(self, error: PlaitError, node: str) -> None:
         """End this program with its first error; what else it had under way is cancelled."""

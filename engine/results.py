@@ -110,6 +110,11 @@ class Results:
                     os.close(self._lock)
 
     @property
+    def waits(self) -> bool:
+        """Whether a write may last until somebody reads what was written before."""
+        return self._copy is not None and self._copy.waits
+
+    @property
     def copied(self) -> bool:
         return self._copy is not None
 
@@ -123,11 +128,12 @@ def _write(file: Sink, data: bytes) -> None:
 class Copy:
     """The same lines in a file of the user's, or on standard output, as they come.
 
-    The file is unbuffered, so that nothing is left in it to write when a write has failed.
+    The file is unbuffered, so that nothing is left in it to write when a write has failed. `waits`
+    says that it is a pipe or a terminal, where a write lasts until somebody reads.
     """
 
-    def __init__(self, file: Sink) -> None:
-        self._file = file
+    def __init__(self, file: Sink, waits: bool = False) -> None:
+        self._file, self.waits = file, waits
 
     def add(self, index: int, offset: int, line: bytes) -> None:
         """Take the line of row `index`, which stands at `offset` in the record."""
@@ -143,8 +149,8 @@ class OrderedCopy(Copy):
     Lines that came early are not kept in memory but read from the record when it is their turn.
     """
 
-    def __init__(self, file: Sink, record: Path) -> None:
-        super().__init__(file)
+    def __init__(self, file: Sink, record: Path, waits: bool = False) -> None:
+        super().__init__(file, waits)
         self._record = record
         self._early: dict[int, tuple[int, int]] = {}
         self._next = 0

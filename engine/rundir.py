@@ -69,6 +69,15 @@ class RunDir:
             raise ConfigError(message) from None
         return folder
 
+    def make(self) -> bool:
+        """Make the directory; whether it was not there. Raises ConfigError when it cannot be."""
+        there = self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be made: {error.strerror}") from error
+        return not there
+
     def holds_run(self) -> bool:
         return self.config.exists()
 

@@ -107,6 +107,9 @@ def validate(kind: Any, value: Any, what: str) -> Any:
         return adapter(kind).validate_python(value)
     except ValidationError as error:
         raise OutputError(f"{what} is not {type_name(kind)}: {_reason(error)}") from error
+    except Exception as error:  # of a validator that came with the type
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise OutputError(f"{what} is not {type_name(kind)}: {told}") from error
 
 
 def read_inputs(inputs: tuple[Input, ...], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,8 @@ def _bits(symbol: str, left: int, right: int) -> int:
     if symbol == "*":
         return left.bit_length() + right.bit_length()
     if symbol == "**" and right > 0 and abs(left) > 1:
+        if right > _MAX_BITS:
+            return right  # at least a bit for each
         return int(math.log2(abs(left)) * right)
     return max(left.bit_length(), right.bit_length())
 

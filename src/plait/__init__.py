@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .dag.control import loop, when
     from .dag.control import map_ as map  # noqa: A004
     from .dag.errors import (
-        Cancelled,
         ConfigError,
         EngineError,
         GenerationError,
@@ -85,7 +84,6 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Cancelled",
     "ConfigError",
     "Engine",
     "EngineError",

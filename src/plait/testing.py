@@ -90,7 +90,7 @@ class ReplayBackend:
     def __init__(self, path: str | Path) -> None:
         self._answers: dict[str, list[list[Generation]]] = {}
         try:
-            for line in Path(path).read_text("utf-8").splitlines():
+            for line in Path(path).read_text("utf-8").rstrip("\n").split("\n"):
                 entry = json.loads(line)
                 answers = [_generation(g) for g in entry["generations"]]
                 self._answers.setdefault(entry["call"], []).append(answers)

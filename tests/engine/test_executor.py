@@ -6,16 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 import plait
 from plait import Engine, llm, tool, workflow
 from plait.engine.backends.backend import Call
+from plait.engine.loading import load
 from plait.testing import FakeBackend, from_function, prompt_text, scripted
 
 
@@ -572,3 +574,43 @@ def test_random_dags_compute_what_python_computes(data: st.DataObject) -> None:
         expected.append((made or expected[a]) if branch else made)
     with Engine(backend="fake") as engine:
         assert engine.call(random_dag, x=5) == expected[-3:]
+
+
+OUT_OF_TEXT = """
+workflow: first
+inputs: {topic: string}
+nodes:
+  facts: {llm: "names of {{topic}}", schema: {names: [string]}}
+output: "First: {{facts.names[0]}}"
+"""
+
+
+def test_an_output_that_cannot_be_made_fails_its_row(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text(OUT_OF_TEXT)
+    first = load(str(tmp_path / "first.yaml")).workflow
+    answers = {"names of a": '{"names": ["Ann"]}', "names of b": '{"names": []}'}
+    backend = FakeBackend(from_function(lambda text: answers[text.strip()]))
+    with Engine(backend=backend) as engine:
+        run = engine.run(first, [{"topic": "a"}, {"topic": "b"}])
+    assert run.rows[0].output == "First: Ann"
+    error = run.rows[1].error
+    assert error is not None and error.type == "OutputError"
+
+
+class Careless(BaseModel):
+    name: str
+
+    @field_validator("name", mode="before")
+    def stripped(cls, value: Any) -> Any:
+        return value.strip()
+
+
+def test_a_validator_that_breaks_fails_its_row_alone(engine: Engine) -> None:
+    @workflow
+    def flow(item: Careless) -> str:
+        return draft(item.name)
+
+    run = engine.run(flow, [{"item": {"name": n}} for n in (" a ", None, "b")])
+    assert [row.ok for row in run.rows] == [True, False, True]
+    error = run.rows[1].error
+    assert error is not None and error.type == "InputError" and "AttributeError" in error.message

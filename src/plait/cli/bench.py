@@ -146,10 +146,12 @@ def two_models(
     ] = "demo",
     work: Annotated[list[str] | None, typer.Option(help="Only this workflow.")] = None,
     mode: Annotated[list[str] | None, typer.Option(help="Only this one; again for more.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Two models with memory for one: loads and seconds of the plan, beside asyncio alone."""
     import shutil
     import tempfile
+    from dataclasses import asdict
 
     from ..benchmarks.two_models import bench, table
     from ..benchmarks.workflow_model import random_model
@@ -162,4 +164,8 @@ def two_models(
                 random_model(path)
             else:
                 shutil.copytree(find_model(model), path)
-        print(table(bench(paths, rows, work or (), mode or (), say)))
+        found = bench(paths, rows, work or (), mode or (), say)
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        print(table(found))

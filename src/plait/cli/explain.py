@@ -18,7 +18,7 @@ def explain(
         typer.Option("--input", "-i", metavar="ROWS",
                      help="Rows: .jsonl, .csv, .tsv or .parquet. [default: no rows]"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the plan after each rule.")
     ] = False,

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -18,6 +18,9 @@ from .options import print_json
 from .progress import Progress, progress_for
 from .summary import as_json as summary_json
 from .summary import exit_code, summary
+
+GRACE = 1.0
+"""Seconds for cancelled work to end in."""
 
 
 def perform(prepare: Callable[[], Batch], *, as_json: bool = False, quiet: bool = False) -> int:
@@ -38,7 +41,7 @@ async def _execute(
     batch: Batch, progress: Progress, signals: Signals, as_json: bool, quiet: bool
 ) -> None:
     await batch.execute(progress.tick)
-    if signals.count > 1:
+    if signals.count > 1 or await _some_go_on():
         # Whatever still holds a thread (a tool, a model being loaded) is not waited for.
         progress.close()
         code = _end(batch, as_json, quiet)
@@ -47,8 +50,16 @@ async def _execute(
         os._exit(code)
 
 
+async def _some_go_on() -> bool:
+    """Whether work goes on although it was cancelled: a tool that swallows what ends it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    return bool(others and (await asyncio.wait(others, timeout=GRACE))[1])
+
+
 def _end(batch: Batch, as_json: bool, quiet: bool) -> int:
-    with suppress(OSError) if batch.write_error else nullcontext():
+    with suppress(OSError):  # `plait report` makes it again
         write_report(batch.run)
     if as_json:
         print_json(summary_json(batch))

@@ -14,7 +14,7 @@ COMPLETE, ROWS_FAILED, INTERRUPTED = 0, 2, 3
 
 
 def exit_code(batch: Batch) -> int:
-    if batch.complete:
+    if batch.complete and not batch.write_error:
         return ROWS_FAILED if batch.failed else COMPLETE
     return ROWS_FAILED if batch.stopped == "max_errors" else INTERRUPTED
 
@@ -35,10 +35,12 @@ def _words(settings: Settings) -> Iterator[str]:
         elif model != "demo" or len(settings.models) > 1:
             yield from ("--model", model)
     plain = Settings(settings.target, settings.input)
-    for name in ("backend", "device", "dtype", "kv_memory", "seed", "max_rows", "limit",
-                 "max_errors"):  # fmt: skip
+    for name in ("backend", "device", "dtype", "kv_memory", "memory", "seed", "max_rows",
+                 "limit", "max_errors"):  # fmt: skip
         if getattr(settings, name) != getattr(plain, name):
             yield from (f"--{name.replace('_', '-')}", str(getattr(settings, name)))
+    if settings.devices:
+        yield from ("--devices", ",".join(settings.devices))
     if settings.keep_order:
         yield "--keep-order"
     if not settings.plan:
