@@ -2,7 +2,7 @@
 
 Every contender runs in a process of its own with the same model, type and threads, over the same
 prompts; its answers are compared token by token with those of padded `generate`. Loading is not
-timed; everything after the first prompt is handed over is. Medians over repeats, each with
+timed, nor one short prompt to warm up; everything after the first prompt is handed over is. Medians over repeats, each with
 prompts of its own so that no cache carries over. All of it takes about ten minutes on two cores.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 
 from .engine_floors import PADDED, verdicts
 from .engine_table import table
-from .engine_work import CONTEXT, VOCAB, WORKLOADS, Workload
+from .engine_work import CONTEXT, VOCAB, WORKLOADS, Ask, Workload
 
 RACES: tuple[tuple[str, str, int], ...] = (
     ("shared", PADDED, 2),
@@ -131,6 +131,7 @@ def _run_child(model: Path, contender: str, workload: str, threads: int, repeats
     from .engine_contenders import CONTENDERS
 
     runner = CONTENDERS[contender](model)
+    runner.run(Workload("warm up", "", (Ask(tuple(range(10, 42)), 2),)))  # nobody's first forward
     results = [runner.run(WORKLOADS[workload](seed)) for seed in range(repeats)]
     seconds = [r.seconds for r in results]
     print(

@@ -1,8 +1,8 @@
 """What the executor costs per task, apart from models and tools.
 
 The workflow is 1 -> 4 -> 1 -> 3 -> 1: ten LLM calls whose answers are strings of a fake model that
-takes no time, so all the time that passes is plait's own. LangGraph runs the same graph with the
-same number of rows when it is installed, each of its nodes an async function that does what the
+takes no time, so all the time that passes is plait's own. LangGraph runs the same graph over a
+tenth of the rows when it is installed, each of its nodes an async function that does what the
 fake model does. Both run on one event loop in one thread; planning and compilation are inside.
 """
 

@@ -23,9 +23,10 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
     "without order": ("order_rows",),
     "without liveness": ("liveness",),
+    "without early work": ("split_prefill", "hoist_tools"),
 }
 MODES: dict[str, tuple[str, ...]] = {
-    "ample": (QUERY_WISE, OPERATOR_WISE, BASELINE, PLAN, "without merging"),
+    "ample": (QUERY_WISE, OPERATOR_WISE, BASELINE, PLAN, "without merging", "without early work"),
     "half": (BASELINE, PLAN, "without order", "without liveness"),
 }
 """By KV memory: the modes that tell something there. Order and liveness matter when something is

@@ -79,6 +79,7 @@ class Rehearsal:
         )  # fmt: skip
         self._ranks = count()
         self._room = Room(stage.window, stage.busy)
+        self._admitting = False
         for alias, serving in stage.models.items():
             number = stage.workers.get(alias, 0)
             self._workers.setdefault(number, Worker(self)).add(alias, serving)
@@ -103,14 +104,15 @@ class Rehearsal:
 
     def _admit(self) -> None:
         """Let rows begin while there is room."""
-        while self._room.left():
-            following = next(self._source, None)
-            if following is None:
-                return
+        if self._admitting:
+            return  # a row that has just begun made room; the loop below sees it
+        self._admitting = True
+        while self._room.left() and (following := next(self._source, None)) is not None:
             number, place = following
             row = self.rows[number][place]
             if row is not None:
                 self._begin(self.plan.parts[number].workflow, row)
+        self._admitting = False
 
     def _begin(self, workflow: Workflow, row: Row) -> None:
         self.found.rows += 1
@@ -159,7 +161,8 @@ class Rehearsal:
         if counts:
             self.counted(act, node).merged += 1
         if not isinstance(flight, list):
-            then(flight)
+            landing = flight
+            self.at(0.0, lambda: then(landing))  # not from here: chains of equal work are long
             return
 
         def arrived(value: Imagined) -> None:

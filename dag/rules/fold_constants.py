@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..arg import Arg, Lit
+from ..arg import Arg, Lit, refs
+from ..demand import goals
 from ..errors import OutputError
 from ..nodes import Branch, Const, Node, Project, Workflow
 from ..rewriting import rewrite, substitute, with_args
@@ -36,7 +37,16 @@ def _fold(workflow: Workflow) -> Workflow:
             known[id] = value
     if all(nodes.get(id) is node for id, node in workflow.nodes.items()):
         return workflow
-    return replace(workflow, nodes=nodes, output=substitute(workflow.output, known))
+    folded = replace(workflow, nodes=nodes, output=substitute(workflow.output, known))
+    return _without_new_goals(folded, set(goals(workflow)))
+
+
+def _without_new_goals(folded: Workflow, before: set[str]) -> Workflow:
+    """A write that only a branch asked for must not become one that nothing needs: those run."""
+    while new := set(goals(folded)) - before - set(refs(folded.output)):
+        kept = {id: node for id, node in folded.nodes.items() if id not in new}
+        folded = replace(folded, nodes=kept)
+    return folded
 
 
 def _value(node: Node) -> Arg | None:

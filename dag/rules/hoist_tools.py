@@ -19,7 +19,9 @@ def hoist_tools(plan: Plan) -> Plan:
     asks for them. Pure ones also where a branch decides whether they are asked for, if they turn
     out to be cheap.
     """
-    reads = not any(_writes(node) for part in plan.parts for node in _nodes(part.workflow))
+    reads = not plan.live and not any(
+        _writes(node) for part in plan.parts for node in _nodes(part.workflow)
+    )
     return replace(plan, parts=tuple(_hoist(part, reads) for part in plan.parts))
 
 

@@ -133,6 +133,19 @@ def test_equal_rows_are_one_row_unless_nothing_is_merged() -> None:
     assert apart.nodes["ask"].merged == 0 and apart.nodes["ask"].generated == 50
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_hundreds_of_rows_begin_without_a_deep_stack(same: bool) -> None:
+    """Whose first task is a tool, or under way already: each makes room for the next."""
+
+    @workflow
+    def tool_first(text: str) -> str:
+        return ask(look(text))
+
+    rows = [{"text": "a" if same else str(i)} for i in range(600)]
+    assert went(tool_first, rows).rows == 600
+    assert went(chain, rows).rows == 600
+
+
 def test_values_that_have_repeated_repeat_and_what_follows_is_merged() -> None:
     rows = [{"text": f"row {i}"} for i in range(12)]
     fresh = went(chain, rows, knowing(chain, look=of(values=[f"{i}" for i in range(12)])))
@@ -185,6 +198,17 @@ def test_maps_loops_and_branches() -> None:
     sides = went(branched, [{"text": f"{i}"} for i in range(10)])
     taken = [sides.nodes[n].calls for n in ("big", "ask") if n in sides.nodes]
     assert sum(taken) == 10
+
+
+def test_turns_of_an_agent_are_counted_each_as_in_a_run() -> None:
+    @plait.agent(tools=[look], max_turns=4)
+    def solve(text: str) -> str:
+        return f"solve {text}"
+
+    counted = went(solve, [{"text": f"{i}"} for i in range(10)]).nodes["solve"]
+    assert counted.calls == 2 * 10 and counted.merged == 0
+    same = went(solve, [{"text": "a"}] * 10).nodes["solve"]
+    assert same.calls - same.merged == 2  # equal conversations are held once
 
 
 def test_a_slow_machine_takes_longer_for_steps_and_not_for_tools() -> None:

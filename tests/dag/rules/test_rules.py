@@ -214,3 +214,20 @@ def test_verbose_shows_what_each_rule_changed() -> None:
     ]  # fmt: skip
     assert "-- after prune_unused: Leave out nodes whose values nothing asks for.\nsame as" in text
     assert "12 LLM calls -> 4" in text.partition("after merge_calls")[2]
+
+
+def test_a_write_of_a_side_that_is_never_taken_does_not_run() -> None:
+    written: list[str] = []
+
+    @tool
+    def put(text: str) -> str:
+        written.append(text)
+        return text
+
+    def flow(topic: str) -> str:
+        sure = plait.when(True, put(topic), "")
+        return plait.when(False, put("never"), sure)
+
+    with Engine(backend="fake") as engine:
+        run = engine.run(plait.workflow(flow), [{"topic": "a"}, {"topic": "b"}])
+    assert run.outputs == ["a", "b"] and sorted(written) == ["a", "b"]
