@@ -2,8 +2,9 @@
 
 Every contender runs in a process of its own with the same model, type and threads, over the same
 prompts; its answers are compared token by token with those of padded `generate`. Loading is not
-timed, nor one short prompt to warm up; everything after the first prompt is handed over is. Medians over repeats, each with
-prompts of its own so that no cache carries over. All of it takes about ten minutes on two cores.
+timed, nor one short prompt to warm up; everything after the first prompt is handed over is. Medians
+over repeats, each with prompts of its own so that no cache carries over. All of it takes about ten
+minutes on two cores.
 """
 
 from __future__ import annotations

@@ -59,10 +59,6 @@ class HostTier:
         self._mover.restore(node.pages, pages)
         self.restored_pages += len(pages)
 
-    def forget(self, node: Node) -> None:
-        """A node's KV is on the device now: its host pages are free."""
-        self.give(node)
-
     def give(self, node: Node) -> None:
         """Free a host node's pages."""
         self.allocator.give(node.pages)

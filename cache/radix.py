@@ -98,6 +98,7 @@ class RadixTree(TieredTree):
         for length in range(1, min(len(first), self.page_size - 1) + 1):
             head = parent.children.get(first[:length])
             if head is not None and head.evictable and not head.pins:
+                head.to_host = False  # the page says the same, and more
                 self.trim(head, len(head.pages), now)
 
     # ---- wishes ----------------------------------------------------------------------------

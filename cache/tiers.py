@@ -92,6 +92,8 @@ class TieredTree(PageTree):
     def _goes_to_host(self, node: Node, now: float) -> bool:
         if self.host is None:
             return False
+        if node.children:  # they are on the host, and of no use without it
+            return True
         return node.to_host if node.to_host is not None else self.host.worth(node, now)
 
     def _offload(self, node: Node, keep: int, event: Eviction, now: float) -> Eviction:
@@ -139,10 +141,13 @@ class TieredTree(PageTree):
                 break
         return done - start
 
-    def restore(self, node: Node, tokens: Sequence[int], done: int, now: float) -> tuple[Node, int]:
+    def restore(
+        self, node: Node, tokens: Sequence[int], done: int, now: float, gone: list[Eviction]
+    ) -> tuple[Node, int]:
         """Bring host nodes below a held `node` back to the device, as far as there is room.
 
-        Moves the hold down; the node it is on now, and the tokens matched in all.
+        Moves the hold down; the node it is on now, and the tokens matched in all. What has to go
+        for it is added to `gone`.
         """
         assert self.host is not None
         while (step := host_step(node, tokens, done, self.page_size)) is not None:
@@ -152,7 +157,7 @@ class TieredTree(PageTree):
                 break
             child = self.split(child, whole) if whole < len(child.tokens) else child
             self.hold(child, now)
-            self.evict(need - self.allocator.free, now)
+            gone += self.evict(need - self.allocator.free, now)
             pages = self.allocator.take(need)
             self.host.restore(child, pages)
             self.settle(child, pages)
@@ -163,7 +168,7 @@ class TieredTree(PageTree):
     def settle(self, node: Node, pages: list[int]) -> None:
         """A host node's KV is on the device now, in these pages."""
         assert self.host is not None
-        self.host.forget(node)
+        self.host.give(node)
         node.move(pages, on_host=False)
         if node.holds:
             self.held_pages += len(pages)

@@ -116,7 +116,12 @@ class Grammars:
         if self._ll_tokenizer is None:
             from llguidance.hf import from_tokenizer
 
-            self._ll_tokenizer = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size)
+            try:
+                made = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size)
+            except Exception as error:
+                what = "constrained output does not work with this model's tokenizer"
+                raise PromptError(f"{what}: {first_line(error)}") from error
+            self._ll_tokenizer = made
         try:
             source = _source(llguidance, sampling, schema)
             matcher = llguidance.LLMatcher(self._ll_tokenizer, source)

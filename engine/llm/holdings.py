@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
-from ...cache.node import Node
+from ...cache.node import Eviction, Node
 from ...cache.radix import RadixTree
 from .costs import Costs, WayOut
 from .request import Request
@@ -67,7 +68,10 @@ class Holdings:
         there = self.tree.on_host(node, known, done)
         if there == 0 or not self.costs.restore_pays(there, done):
             return node, done
-        return self.tree.restore(node, known, done, now)
+        gone: list[Eviction] = []
+        found = self.tree.restore(node, known, done, now, gone)
+        self._note(gone)
+        return found
 
     def _copy_head(self, request: Request, known: list[int]) -> None:
         """Copy the slots of a match that goes on inside a page, if they are still there."""
@@ -137,7 +141,10 @@ class Holdings:
         if lack > 0:
             if lack > self.tree.cached_pages:
                 return None
-            for event in self.tree.evict(lack, now):
-                self.log.append(event)
-                self.evicted_tokens += event.tokens
+            self._note(self.tree.evict(lack, now))
         return self.tree.allocator.take(count, after)
+
+    def _note(self, gone: Iterable[Eviction]) -> None:
+        for event in gone:
+            self.log.append(event)
+            self.evicted_tokens += event.tokens

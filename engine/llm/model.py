@@ -55,7 +55,9 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
     seen, logits = probe(forward.FamilyForward(model), text, place, name)
     body, head = _parameters(model)
     end_tokens = checkpoint.end_tokens(model, config)
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     weight_bytes = sum(p.nbytes for p in model.parameters())
+    weight_bytes += _second_head(text, kind, place) if tied else 0
     run = _fast_forward(model, text, seen, logits)
     return LoadedModel(
         name=name,
@@ -82,10 +84,17 @@ def estimate_bytes(path: str | Path, dtype: str = "auto", device: str = "auto") 
     if not files:
         return 0
     config = checkpoint.read_config(path)
-    kind = choose_dtype(dtype, config, choose_device(device))
+    place, text = choose_device(device), config.get_text_config()
+    kind = choose_dtype(dtype, config, place)
     own = getattr(config, "dtype", None)
     stored = own.itemsize if isinstance(own, torch.dtype) else kind.itemsize
-    return size * kind.itemsize // stored
+    tied = getattr(text, "tie_word_embeddings", False)
+    return size * kind.itemsize // stored + (_second_head(text, kind, place) if tied else 0)
+
+
+def _second_head(text: Any, kind: torch.dtype, place: torch.device) -> int:
+    """Bytes of a head that is the embedding too: on a CPU it is laid out for products once more."""
+    return int(text.vocab_size * text.hidden_size) * kind.itemsize if place.type == "cpu" else 0
 
 
 def choose_device(device: str) -> torch.device:

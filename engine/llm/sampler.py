@@ -129,4 +129,5 @@ def mix(number: int) -> int:
 
 def seed_of(seed: int, index: int) -> int:
     """The seed of the generation `index` of a call."""
-    return seed & _MASK if index == 0 else mix((seed & _MASK) ^ mix(index))
+    seed = int(seed) & _MASK  # numpy's own integers would overflow
+    return seed if index == 0 else mix(seed ^ mix(index))

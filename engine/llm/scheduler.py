@@ -141,7 +141,8 @@ class Scheduler:
             budget -= count
             if budget == 0:
                 break
-        if self._queue and self._stuck != (self.changes, budget):
+        room = budget > 0 and len(self.running) < self.limits.running
+        if room and self._queue and self._stuck != (self.changes, budget):
             self._admit(chunks, budget, now)
             chunks.sort(key=lambda chunk: order(chunk.request))  # as they come in the next step
         return chunks

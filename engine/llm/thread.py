@@ -56,7 +56,7 @@ class StepThread:
         done.wait()
         if errors:
             raise errors[0]
-        return results[0]
+        return results.pop()  # the idle thread keeps the action, and must not keep what it found
 
     def start(self, step: Callable[[bool], bool]) -> None:
         """Begin to take steps."""

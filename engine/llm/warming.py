@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from ...cache.paths import common
 from ...cache.radix import RadixTree
 from ...dag.sampling import Sampling
 from .counters import Tally
@@ -69,7 +70,8 @@ class Warming:
 
     def add(self, head: Head) -> None:
         """Keep it from the next step on, and compute what is missing when there is time."""
-        self._new.append(head)
+        if self.scheduler.limits.prefix_cache:  # else nothing of it could be found again
+            self._new.append(head)
 
     def release(self, head: Head, now: float) -> None:
         """Nobody waits for it any more; a second time does nothing."""
@@ -84,7 +86,7 @@ class Warming:
         for head in (*self._new, *self._waiting, *computed):
             if head.salt == salt:
                 before = _used(head)
-                head.met = max(head.met, _same(head.tokens, prompt))
+                head.met = max(head.met, common(head.tokens, prompt, 0))
                 self.tally.warmed_used += _used(head) - before
 
     @property
@@ -192,9 +194,3 @@ class Warming:
 def _used(head: Head) -> int:
     """Tokens computed for a head with which a prompt then began."""
     return max(0, min(head.met, head.found + head.computed) - head.found)
-
-
-def _same(head: Sequence[int], prompt: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = enumerate(zip(head, prompt, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(head), len(prompt)))

@@ -24,7 +24,7 @@ def serve(tree: RadixTree, tokens: list[int], now: float, salt: str = "") -> int
     found = tree.acquire(tokens, now, salt)
     node, done = found.node, found.length
     if tree.host is not None:
-        node, done = tree.restore(node, tokens, done, now)
+        node, done = tree.restore(node, tokens, done, now, [])
     need = -(-(len(tokens) - done) // PAGE)
     tree.evict(need - tree.allocator.free, now)
     node = tree.extend(node, tokens[done:], tree.allocator.take(need), now)

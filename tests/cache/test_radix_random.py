@@ -98,7 +98,7 @@ class Play:
         assert (before.length, before.copy_length) == (found.length, found.copy_length)
         node, length = found.node, found.length
         if self.host and self.tree.on_host(node, tokens, length) and self.rng.random() < 0.7:
-            node, length = self.tree.restore(node, tokens, length, self.now)
+            node, length = self.tree.restore(node, tokens, length, self.now, [])
         holder = Holder(salt, tokens, node, length, computed=length)
         need = -(-(len(tokens) - length) // PAGE)
         if need > self.tree.allocator.free + self.tree.cached_pages:

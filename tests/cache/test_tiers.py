@@ -51,7 +51,7 @@ def test_pages_move_together() -> None:
     assert moves.out == [AT_ONCE] and gone.pages == AT_ONCE and "moved to the host" in str(gone)
     assert tree.match(tokens(1, 20)).length == (20 - AT_ONCE) * PAGE
     found = tree.acquire(tokens(1, 20), 2.0)
-    node, done = tree.restore(found.node, tokens(1, 20), found.length, 2.0)
+    node, done = tree.restore(found.node, tokens(1, 20), found.length, 2.0, [])
     assert done == 20 * PAGE and moves.back == [AT_ONCE]
     tree.release(node, 3.0)
     assert balanced(tree) and host.allocator.free == 40
@@ -108,3 +108,20 @@ def test_what_others_hold_is_not_held_alone() -> None:
     assert sum(len(n.tokens) for n in tree.held_alone(one.node)) == 2 * PAGE
     tree.release(one.node, 2.0)
     tree.release(two.node, 2.0)
+
+
+def test_the_head_of_a_page_that_is_added_whole_is_freed_and_not_moved() -> None:
+    tree, host, moves = tree_with(40)
+    grow(tree, list(range(6)))
+    grow(tree, list(range(12)))
+    assert moves.out == [] and host.allocator.free == 40
+    assert balanced(tree)
+
+
+def test_what_has_parts_on_the_host_is_not_dropped_over_them() -> None:
+    tree, host, _ = tree_with(40)
+    host.worth = lambda node, now: len(node.tokens) > 10 * PAGE  # shorter ones do not pay
+    grow(tree, tokens(1, 20))
+    while tree.cached_pages:
+        tree.evict(1, now=1.0)
+    assert on_host(tree, tokens(1, 20)) == 20 * PAGE

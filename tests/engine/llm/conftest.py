@@ -46,4 +46,13 @@ def engine(model_path: Callable[[str], Path]) -> Iterator[Callable[..., LLM]]:
 
     yield build
     for llm in opened:
+        if not llm._thread._closed:
+            assert llm._thread.call(lambda llm=llm: balanced(llm))
         llm.close()
+
+
+def balanced(llm: LLM) -> bool:
+    """Whether every page is free, cached, held, or a running request's own."""
+    tree, running = llm._tree, llm._loop.scheduler.running
+    own = sum(len(request.pages) for request in running)
+    return tree.allocator.free + tree.cached_pages + tree.held_pages + own == tree.allocator.total

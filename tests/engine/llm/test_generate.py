@@ -26,6 +26,17 @@ Build = Callable[..., LLM]
 HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
 
 
+def slowly(llm: LLM, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.01) -> None:
+    """Steps that take a while: what a test interrupts is still under way, whatever the load."""
+    run = llm._runner.run
+
+    def waits(layout: Layout) -> torch.Tensor:
+        time.sleep(seconds)
+        return run(layout)
+
+    monkeypatch.setattr(llm._runner, "run", waits)
+
+
 async def one(llm: LLM, prompt: list[int], sampling: Sampling, **more: object) -> Generation:
     return (await llm.generate(prompt, sampling, **more))[0]  # type: ignore[arg-type]
 
@@ -172,8 +183,9 @@ async def test_a_prompt_beyond_the_kv_memory_is_refused(engine: Build) -> None:
     assert (await one(llm, [3] * 50, Sampling(max_tokens=2))).usage.completion_tokens
 
 
-async def test_cancelling_frees_everything(engine: Build) -> None:
+async def test_cancelling_frees_everything(engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     llm = engine()
+    slowly(llm, monkeypatch)
     slow = Sampling(max_tokens=500, temperature=1.0, n=3, ignore_eos=True)
     task = asyncio.create_task(llm.generate([3, 4], slow))
     while llm.counters().generated_tokens < 10:
@@ -232,8 +244,11 @@ async def test_several_generations_of_one_call_may_fail_at_once(
     assert counters.held_pages == 0
 
 
-async def test_close_fails_what_runs_and_does_not_hang(engine: Build) -> None:
+async def test_close_fails_what_runs_and_does_not_hang(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llm = engine()
+    slowly(llm, monkeypatch)
     tasks = [
         asyncio.create_task(llm.generate([3, i], Sampling(max_tokens=400, ignore_eos=True)))
         for i in range(4, 8)
@@ -376,8 +391,11 @@ async def test_every_step_says_what_it_did(engine: Build) -> None:
 
 
 @pytest.mark.parametrize("moment", ["waiting", "prefill", "decode"])
-async def test_cancelling_at_any_moment_frees_everything(engine: Build, moment: str) -> None:
+async def test_cancelling_at_any_moment_frees_everything(
+    engine: Build, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llm = engine(page_size=4, max_running=1, max_batch_tokens=4)
+    slowly(llm, monkeypatch)
     busy = Sampling(max_tokens=300, ignore_eos=True)
     first = asyncio.create_task(llm.generate([5] * 150, busy))
     second = asyncio.create_task(llm.generate([6] * 150, busy))
@@ -394,9 +412,12 @@ async def test_cancelling_at_any_moment_frees_everything(engine: Build, moment: 
     assert counters.aborted == 2
 
 
-async def test_close_returns_whoever_calls_it_and_however_often(engine: Build) -> None:
+async def test_close_returns_whoever_calls_it_and_however_often(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From other threads, from a listener on the caller's loop, again, and with calls coming in."""
     llm = engine()
+    slowly(llm, monkeypatch)
     settings = Sampling(max_tokens=400, ignore_eos=True)
 
     def close(*_: object) -> None:

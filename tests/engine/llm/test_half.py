@@ -68,8 +68,5 @@ async def test_bf16_is_as_near_to_fp32_as_that_of_transformers(
         mine = [value for chosen in done.logprobs for _, value in chosen.top]
         ours += [abs(a - b) for a, b in zip(mine, exact, strict=True)]
         theirs += [abs(a - b) for a, b in zip(half, exact, strict=True)]
-    print(
-        family, len(ours), sum(ours) / len(ours), sum(theirs) / len(theirs), max(ours), max(theirs)
-    )
     assert sum(ours) < TOLERANCE * sum(theirs)
     assert max(ours) < 1.5 * max(theirs)
