@@ -18,7 +18,8 @@ NOTHING: Chain = (0.0, ())
 
 
 def chain_of(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
-    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds.
+    """The heaviest chain of nodes. A map counts its body once, a loop all its rounds, each
+    with its condition.
 
     What only one side of a branch needs begins when the condition is known, not before.
     """
@@ -43,6 +44,9 @@ def _weight(node: Node, own: Callable[[Node], float]) -> Chain:
         return chain_of(node.body, own)
     if isinstance(node, Loop):
         weight, inside = chain_of(node.body, own)
+        if node.until is not None:
+            asking, asked = chain_of(node.until, own)
+            weight, inside = weight + asking, (*inside, *asked)
         return weight * node.max_iters, inside
     return own(node), (node,)
 
