@@ -140,6 +140,8 @@ class Act:
                 assert said is not None
                 then(said)
                 return
+            if said is not None:  # asking counts a call; a run counts every turn
+                self.world.counted(self, node).calls += 1
             left -= 1
             answer = self._answer(node, left)
             self.world.generate(node, tuple(prompt), answer, self, turn)
