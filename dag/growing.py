@@ -13,7 +13,9 @@ from itertools import islice
 from os.path import commonprefix
 
 from .arg import Arg, Lit, Ref
+from .demand import certain
 from .lengths import CLOSING, OPENING, Lengths, Measure
+from .names import counted_name
 from .nodes import LLMCall, Map, Workflow
 from .numbering import Numbered, Numbering
 from .numbers import Column
@@ -33,6 +35,8 @@ class Planted:
     vertex: Vertex
     workflow: Workflow
     numbered: Numbered
+    certain: bool
+    """Whether every row runs it, and not only those that take one side of a branch."""
 
 
 class Grower:
@@ -48,19 +52,30 @@ class Grower:
         self._count = 0
         self._planted: list[Planted] = []
 
-    def add(self, workflow: Workflow, numbered: Numbered, part: int) -> None:
-        """Every LLM node of a workflow whose prompt is a template."""
+    def add(
+        self, workflow: Workflow, numbered: Numbered, part: int, way: tuple[str, ...] = (),
+        surely: bool = True,
+    ) -> None:  # fmt: skip
+        """Every LLM node of a workflow, or of a body at the end of a `way`, whose prompt is a
+        template. A body that does not run `surely` is on one side of a branch."""
+        always = certain(workflow) if surely else set()
         for node in workflow.nodes.values():
+            sure = node.id in always
             if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
-                self._add_call(node, node.prompt, workflow, numbered, part)
+                calls = numbered.columns[node.id]
+                leaf = Leaf(part, counted_name(way, node.id), len(calls), len(set(calls)))
+                vertex = self._vertex_of(node.model, node.prompt)
+                vertex.calls.append(leaf)
+                self._planted.append(Planted(leaf, node, vertex, workflow, numbered, sure))
             body = numbered.bodies.get(node.id)
             if body is not None and isinstance(node, Map):
-                self.add(node.body, body, part)
+                self.add(node.body, body, part, (*way, node.id), sure)
 
     def grown(self, unknown: int) -> Prefixes:
         """The tree with its numbers. `unknown` nodes could not be added."""
         counts = Counts(self._numbering, self._lengths, self._merging)
-        for planted in self._planted:
+        # What may never run computes nothing for what is certain to.
+        for planted in sorted(self._planted, key=lambda planted: not planted.certain):
             counts.walk(planted)
         counts.fill()
         groups = sorted(counts.groups, key=lambda g: -g.saved)
@@ -73,12 +88,11 @@ class Grower:
 
     # -- templates -----------------------------------------------------------------------------
 
-    def _add_call(
-        self, node: LLMCall, template: Template, workflow: Workflow, numbered: Numbered, part: int
-    ) -> None:
-        root = self._roots.get(node.model)
+    def _vertex_of(self, model: str, template: Template) -> Vertex:
+        """Where a prompt ends, with all that goes before it."""
+        root = self._roots.get(model)
         if root is None:
-            root = self._roots[node.model] = self._vertex(node.model, "model", None)
+            root = self._roots[model] = self._vertex(model, "model", None)
         vertex = root
         for message in template.messages:
             vertex = self._child(vertex, "role", message.role)
@@ -87,10 +101,7 @@ class Grower:
                     vertex = self._child(vertex, "slot", piece)
                 elif piece:
                     vertex = self._text(vertex, piece)
-        column = numbered.columns[node.id]
-        leaf = Leaf(part, node.id, len(column), len(set(column)))
-        vertex.calls.append(leaf)
-        self._planted.append(Planted(leaf, node, vertex, workflow, numbered))
+        return vertex
 
     def _child(self, parent: Vertex, kind: str, label: str | Slot) -> Vertex:
         # Slots are one edge whatever fills them: values tell prefixes apart, names do not.
@@ -186,10 +197,10 @@ class Counts:
         tokens = CLOSING + OPENING
         asked, merged = asked + tokens * rows, merged + tokens * len(firsts)
         computed += tokens * (len(ended) - before)
-        part, node = planted.leaf.part, planted.node
-        self.leaves.append(LeafCost(part, node, asked, merged, computed, rows, len(firsts)))
+        part, name, calls = planted.leaf.part, planted.leaf.name, len(firsts)
+        self.leaves.append(LeafCost(part, name, planted.node, asked, merged, computed, rows, calls))
         if columns:
-            self.groups.append(Group(part, node.id, tuple(columns), tuple(levels), saved))
+            self.groups.append(Group(part, name, tuple(columns), tuple(levels), saved))
 
     def fill(self) -> None:
         """Write the counts into the tree."""

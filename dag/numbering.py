@@ -116,12 +116,14 @@ class Numbering(Numbers):
 
     def _body(self, node: Map, columns: Mapping[str, Column], rows: int) -> Numbered | None:
         """The body's tasks for every item of every row; None when the lists are not known."""
-        if not isinstance(node.over, Ref):
+        if not isinstance(node.over, Ref | Lit):
             return None
+        over = node.over
+        lists = columns[over.id] if isinstance(over, Ref) else repeat(self.value(over.value), rows)
         items, widths = array("i"), array("i")
         kind = next(i.type for i in node.body.inputs if i.id == node.item)
         found: dict[int, list[int]] = {}
-        for number in columns[node.over.id]:
+        for number in lists:
             if number not in found:
                 value = self.values.get(number)
                 if not isinstance(value, list | tuple) or len(value) > node.max_width:

@@ -57,7 +57,8 @@ class Leaf:
     """One LLM node of one workflow (or of a body in it)."""
 
     part: int
-    node: str
+    name: str
+    """Under which a run counts it: two maps may have one body, and with it the same nodes."""
     tasks: int
     """Tasks it has, merged ones counted each."""
     distinct: int
@@ -103,6 +104,7 @@ class LeafCost:
     """Prompt tokens of one LLM node over all rows."""
 
     part: int
+    name: str
     call: LLMCall
     asked: float
     """Of all its tasks."""
@@ -121,6 +123,7 @@ class Group:
 
     part: int
     node: str
+    """Its id, behind those of the bodies it is in; see `names`."""
     columns: tuple[Column, ...] = field(repr=False)
     """For each slot on the way, the number of the prefix that ends with it, by row."""
     tokens: tuple[float, ...] = ()

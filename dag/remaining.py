@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .names import named_nodes
 from .nodes import Agent
 
 if TYPE_CHECKING:
@@ -47,12 +46,10 @@ def expected(plan: Plan) -> tuple[Expected, ...]:
     prefixes = plan.prefixes
     if prefixes is None or plan.live or prefixes.unknown or plan.calls()[1]:
         return ()
-    names = {id(n): name for p in plan.parts for name, n in named_nodes(p.workflow)}
     if any(isinstance(leaf.call, Agent) for leaf in prefixes.leaves):
         return ()
     return tuple(
-        Expected(names[id(leaf.call)], leaf.calls, leaf.call.sampling.max_tokens)
-        for leaf in prefixes.leaves
+        Expected(leaf.name, leaf.calls, leaf.call.sampling.max_tokens) for leaf in prefixes.leaves
     )
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from .prefixes import LeafCost
 
 When = Literal["row", "branch", "item", "round"]
-"""How often a node runs: for every row, for rows that take its side of a branch, for every item of
-a map (or item of an item), for every round of a loop."""
+"""How often a node runs: for every row, for rows (or items, or rounds) that take its side of a
+branch, for every item of a map (or item of an item), for every round of a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,12 @@ class Step:
 def steps_of(plan: Plan) -> Iterator[Step]:
     """Nodes in the order of the workflows, bodies behind the node they belong to."""
     seen: dict[int, str] = {}
-    leaves = {id(leaf.call): leaf for leaf in plan.prefixes.leaves} if plan.prefixes else {}
+    leaves = plan.prefixes.leaves if plan.prefixes is not None else ()
     for number, part in enumerate(plan.parts, 1):
         prefix = f"{number}:" if len(plan.parts) > 1 else ""
         numbered = part.numbered if part.classes is not None else None
         walker = _Walker(part.workflow, numbered, seen, prefix, "row", part.rows, 0)
-        walker.leaves = leaves
+        walker.leaves = {leaf.name: leaf for leaf in leaves if leaf.part == number - 1}
         yield from walker.steps()
 
 
@@ -116,8 +116,8 @@ class _Walker:
         """How often it runs at most once equal runs are one, where its own values are not known."""
         self.when, self.calls = when, calls
         self.numbers = _numbers(workflow, prefix)
-        self.leaves: Mapping[int, LeafCost] = {}
-        """Prompt tokens of LLM nodes, by the id of the node object."""
+        self.leaves: Mapping[str, LeafCost] = {}
+        """Prompt tokens of LLM nodes, by the names under which a run counts them."""
         self.depths: dict[str, int] = {}
         self.start = depth
         self.certain = certain(workflow)
@@ -141,14 +141,15 @@ class _Walker:
 
     def _step(self, node: Node, depth: int) -> Step:
         known: dict[str, Any] = {}
+        name = counted_name(self.way, node.id)
         when: When = self.when
-        if self.when == "row" and node.id not in self.certain:
+        if self.calls is not None and node.id not in self.certain:
             when = "branch"
         if isinstance(node, LLMCall | ToolCall):
             known = {"calls": self.calls, **self._merging(node)}
         if isinstance(node, LLMCall):
             known |= {"model": node.model, "max_tokens": node.sampling.max_tokens}
-            leaf = self.leaves.get(id(node))
+            leaf = self.leaves.get(name)
             if leaf is not None:
                 known["prefill_asked"] = round(leaf.asked)
                 known["prefill_computed"] = round(leaf.computed)
@@ -171,8 +172,8 @@ class _Walker:
                 known["limit"] = most
         arguments = ", ".join(f"{name}={self._shown(arg)}" for name, arg in node.args())
         return Step(
-            number=self.numbers[node.id], id=node.id, name=counted_name(self.way, node.id),
-            operator=node.operator, arguments=arguments, when=when, depth=depth, **known,
+            number=self.numbers[node.id], id=node.id, name=name, operator=node.operator,
+            arguments=arguments, when=when, depth=depth, **known,
         )  # fmt: skip
 
     def _merging(self, node: Node) -> dict[str, Any]:
@@ -184,8 +185,9 @@ class _Walker:
         numbers = set(self.numbered.columns[node.id])
         makers = {self.seen.get(number) for number in numbers}
         new = sum(number not in self.seen for number in numbers)
-        for number in numbers:
-            self.seen.setdefault(number, self.numbers[node.id])
+        if node.id in self.certain:  # a side of a branch may never make its calls
+            for number in numbers:
+                self.seen.setdefault(number, self.numbers[node.id])
         found: dict[str, Any] = {"distinct": len(numbers), "merged": new}
         if len(makers) == 1 and None not in makers:
             found["same_as"] = makers.pop()

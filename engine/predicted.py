@@ -67,7 +67,6 @@ def prediction(
 
 def _nodes(plan: Plan, profile: Profile, cost: Cost) -> Iterator[tuple[str, NodeCost]]:
     assert plan.prefixes is not None
-    names = {id(n): name for p in plan.parts for name, n in named_nodes(p.workflow)}
     per_token = cost.decode_steps / cost.decode_tokens if cost.decode_tokens else 0.0
     for leaf in plan.prefixes.leaves:
         node = leaf.call
@@ -75,7 +74,7 @@ def _nodes(plan: Plan, profile: Profile, cost: Cost) -> Iterator[tuple[str, Node
             profile.costs[node.model], leaf.computed, leaf.merged / max(1, leaf.calls),
             leaf.calls * profile.length(node), profile.length(node), per_token,
         )  # fmt: skip
-        yield names[id(node)], NodeCost(
+        yield leaf.name, NodeCost(
             leaf.calls, round(leaf.asked), round(leaf.computed),
             leaf.calls * node.sampling.max_tokens, seconds,
         )  # fmt: skip

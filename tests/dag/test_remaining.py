@@ -14,6 +14,8 @@ from plait.dag.plan import make_plan
 from plait.dag.remaining import Expected, Made, expected, seconds_left
 from plait.dag.workflow import as_workflow
 
+from .test_steps import TWICE, careful, noted_twice
+
 
 @llm(max_tokens=10)
 def ask(text: str) -> str:
@@ -70,3 +72,18 @@ def test_half_done_is_half_the_time(calls: int, tokens: int) -> None:
     assert found is not None and found[0] <= 3.0 <= found[1]
     done = seconds_left(plan, {"ask": Made(2 * calls, 2 * calls * tokens)}, 6.0)
     assert done == (0.0, 0.0)
+
+
+def test_a_workflow_mapped_twice_is_expected_twice() -> None:
+    plan = make_plan(noted_twice.workflow, TWICE)
+    assert [(e.name, e.calls) for e in expected(plan)] == [
+        ("map_note/draft", 1), ("map_note_2/draft", 3),
+    ]  # fmt: skip
+
+
+def test_nothing_is_said_where_a_side_in_a_known_map_may_not_be_taken() -> None:
+    @workflow
+    def mapped(topics: list[str]) -> list[str]:
+        return plait.map(careful, topics)
+
+    assert expected(make_plan(mapped.workflow, [{"topics": ["a", "b"]}])) == ()
