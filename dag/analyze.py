@@ -3,17 +3,21 @@ assumptions was off."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .names import named_nodes
-from .nodes import LLMCall, ToolCall
+from .nodes import Agent, LLMCall, ToolCall
 
 if TYPE_CHECKING:
     from .cost import Cost
     from .logical import Plan
 
+Numbers = tuple[int, int, int]
 COLUMNS = ("calls made", "prefill tokens", "generated tokens")
+NOTHING: Numbers = (0, 0, 0)
+NOT_RUN = dict.fromkeys(("calls", "prompt_tokens", "cached_tokens", "completion_tokens"), 0)
 OFF = 0.1
 """Share from which on an assumption is said to be off."""
 LEAST_SECONDS = 0.005
@@ -21,23 +25,27 @@ LEAST_SECONDS = 0.005
 
 
 def compare(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry per node that ran, then one for the whole batch: predicted and actual numbers.
+    """One entry per node that ran or was to, then one for the whole batch: predicted and actual
+    numbers.
 
     `stats` are a run's counters as they stand in run.json.
     """
     found = []
     known = stats.get("nodes", {})
     predicted = _predicted(plan, cost)
-    for name, _ in (pair for part in plan.parts for pair in named_nodes(part.workflow)):
-        node = known.get(name)
-        if node is None or name not in predicted:
-            continue
-        made = node["calls"] - node.get("merged", 0)
-        actual = (made, node["prompt_tokens"] - node["cached_tokens"], node["completion_tokens"])
-        entry: dict[str, Any] = {"node": name, "predicted": predicted[name][0], "actual": actual}
-        said = predicted[name][1]
+    nodes = dict(pair for part in plan.parts for pair in named_nodes(part.workflow))
+    for name in dict.fromkeys((*nodes, *known)):
+        ran = known.get(name, NOT_RUN)
+        if name not in predicted and not ran["prompt_tokens"]:
+            continue  # a tool that nothing was said of, or what makes no calls
+        made = ran["calls"] - ran.get("merged", 0)
+        actual = (made, ran["prompt_tokens"] - ran["cached_tokens"], ran["completion_tokens"])
+        numbers, said = predicted.get(name, (NOTHING, None))
+        entry: dict[str, Any] = {"node": name, "predicted": numbers, "actual": actual}
+        if isinstance(nodes.get(name), Agent):
+            entry["turns"] = True
         if said is not None:
-            each = node["seconds"] / made if made else 0.0
+            each = ran["seconds"] / made if made else 0.0
             entry["seconds_each"] = {"predicted": said, "actual": each}
         found.append(entry)
     total = _totals(found)
@@ -46,22 +54,20 @@ def compare(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> list[dic
     return [*found, {"node": "all", **total}]
 
 
-def _predicted(
-    plan: Plan, cost: Cost | None
-) -> dict[str, tuple[tuple[int, int, int], float | None]]:
+def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float | None]]:
     """By node: calls made, tokens prefilled and generated, seconds each; by rehearsal if any."""
     if cost is not None and cost.rehearsed is not None:
         return {
             name: ((n.calls - n.merged, n.prefill_tokens, n.generated_tokens), n.seconds)
             for name, n in cost.rehearsed.nodes.items()
         }
-    names = {id(n): name for p in plan.parts for name, n in named_nodes(p.workflow)}
-    return {
-        names[id(leaf.call)]: (
-            (leaf.calls, round(leaf.computed), leaf.calls * leaf.call.sampling.max_tokens), None,
-        )
-        for leaf in (plan.prefixes.leaves if plan.prefixes is not None else ())
-    }  # fmt: skip
+    found: dict[str, tuple[Numbers, float | None]] = {}
+    for leaf in plan.prefixes.leaves if plan.prefixes is not None else ():
+        numbers = leaf.calls, round(leaf.computed), leaf.calls * leaf.call.sampling.max_tokens
+        others, _ = found.get(leaf.name, (NOTHING, None))  # of another workflow
+        calls, prefill, generated = (a + b for a, b in zip(numbers, others, strict=True))
+        found[leaf.name] = (calls, prefill, generated), None
+    return found
 
 
 def _totals(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -102,32 +108,38 @@ def _faults(entry: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
     """What was off at one node: how many tokens (or seconds) that makes, and in words."""
     name = entry["node"]
     (calls, prefill, out), (made, computed, generated) = entry["predicted"], entry["actual"]
-    if _differ(calls, made):
-        why = "fewer values were equal" if made > calls else "more values were equal"
-        yield (
-            abs(made - calls) * max(1.0, generated / max(1, made)),
-            (f"off: {name} made {made:,} calls, not {calls:,}: {why}, or branches went otherwise"),
-        )
     length, expected = generated / max(1, made), out / max(1, calls)
+    if _differ(calls, made):
+        yield abs(made - calls) * max(1.0, length if made else expected), _calls_off(entry)
+    if not calls or not made:
+        return
     if out and _differ(length, expected):
         yield (
             abs(length - expected) * made,
-            (f"off: answers of {name} had {length:.0f} tokens, not {expected:.0f}"),
+            f"off: answers of {name} had {length:.0f} tokens, not {expected:.0f}",
         )
-    prompt, assumed = computed / max(1, made), prefill / max(1, calls)
+    prompt, assumed = computed / made, prefill / calls
     if prefill and _differ(prompt, assumed):
         yield (
             abs(prompt - assumed) * made / 10,
-            (
-                f"off: a call of {name} computed {prompt:.0f} prompt tokens, not {assumed:.0f}: "
-                "values in its prompt are longer or shared less, or the reverse"
-            ),
+            f"off: a call of {name} computed {prompt:.0f} prompt tokens, not {assumed:.0f}: "
+            "values in its prompt are longer or shared less, or the reverse",
         )
     each = entry.get("seconds_each")
     if each and not generated and not out:
         actual, said = each["actual"], each["predicted"]
         if _differ(actual, said) and abs(actual - said) > LEAST_SECONDS:
             yield abs(actual - said) * 1e3, f"off: {name} took {actual:.3f} s, not {said:.3f} s"
+
+
+def _calls_off(entry: Mapping[str, Any]) -> str:
+    name, calls, made = entry["node"], entry["predicted"][0], entry["actual"][0]
+    if not calls:
+        return f"off: {name} made {made:,} calls, and none were foreseen"
+    if entry.get("turns") and made:
+        return f"off: {name} took {made:,} turns, not {calls:,}"
+    why = "fewer values were equal" if made > calls else "more values were equal"
+    return f"off: {name} made {made:,} calls, not {calls:,}: {why}, or branches went otherwise"
 
 
 def _differ(one: float, other: float) -> bool:
@@ -142,14 +154,19 @@ def _cells(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def history(stats: Mapping[str, Any], plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
     """Mean length of every LLM node's answers, and mean seconds of every tool, in a run, by the
-    node's id."""
-    lengths: dict[str, float] = {}
-    tools: dict[str, float] = {}
-    for name, node in (pair for part in plan.parts for pair in named_nodes(part.workflow)):
+    node's id: of all nodes that have it, where bodies are many."""
+    lengths: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    tools: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    nodes = dict(pair for part in plan.parts for pair in named_nodes(part.workflow))
+    for name, node in nodes.items():
         counted = stats.get("nodes", {}).get(name)
         made = counted["calls"] - counted.get("merged", 0) if counted else 0
         if made and isinstance(node, LLMCall):
-            lengths[node.id] = counted["completion_tokens"] / made
+            lengths[node.id].append((counted["completion_tokens"], made))
         if made and isinstance(node, ToolCall):
-            tools[node.id] = counted["seconds"] / made
-    return lengths, tools
+            tools[node.id].append((counted["seconds"], made))
+    return _means(lengths), _means(tools)
+
+
+def _means(found: Mapping[str, list[tuple[float, int]]]) -> dict[str, float]:
+    return {id: sum(t for t, _ in of) / sum(n for _, n in of) for id, of in found.items()}

@@ -1,0 +1,134 @@
+"""Predicted beside actual: nothing that was predicted or ran is left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import plait
+from plait import workflow
+from plait.dag.analyze import analysis, compare, history
+from plait.dag.cost import Cost, NodeCost, RehearsedCost
+from plait.dag.nodes import Workflow
+from plait.dag.plan import Plan, make_plan, plan_together
+
+from .operators import draft, good, review, solve
+from .test_steps import TWICE, noted_twice
+
+
+@workflow
+def repairing(topic: str) -> str:
+    return plait.when(good(topic), lambda: draft(topic), lambda: review(topic, ["x"]))
+
+
+def ran(operator: str = "LLMCall", calls: int = 10, prompt: int = 40, answers: int = 50) -> Any:
+    return {
+        "operator": operator, "calls": calls, "merged": 0, "prompt_tokens": prompt,
+        "cached_tokens": 0, "completion_tokens": answers, "seconds": 0.01 * calls,
+    }  # fmt: skip
+
+
+def said(calls: int = 10, prompt: int = 40, answers: int = 50) -> NodeCost:
+    return NodeCost(calls, 0, prompt, prompt, answers, 0.01)
+
+
+GOOD = {"good": ran("ToolCall", prompt=0, answers=0)}
+SAID_GOOD = {"good": said(prompt=0, answers=0)}
+
+
+def plan_of(workflow: Workflow, rows: list[dict[str, Any]]) -> Plan:
+    return make_plan(workflow, rows)
+
+
+def cost(**nodes: NodeCost) -> Cost:
+    rehearsed = RehearsedCost(10, 0, 0, 0, 0, 0, 0, 0, 0, 0, nodes)
+    return Cost(1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (), (), "decode", False, rehearsed=rehearsed)
+
+
+PLAN = plan_of(repairing.workflow, [{"topic": f"{i}"} for i in range(10)])
+
+
+def stats(seconds: float = 1.0, **nodes: Any) -> dict[str, Any]:
+    return {"seconds": seconds, "nodes": nodes}
+
+
+def test_a_side_that_no_row_took_is_told() -> None:
+    predicted = cost(**SAID_GOOD, draft=said(5, 20, 25), review=said(5, 20, 25))
+    actual = stats(**GOOD, draft=ran(calls=5, prompt=20, answers=25))
+    entries = {e["node"]: e for e in compare(PLAN, predicted, actual)}
+    assert entries["review"]["predicted"] == (5, 20, 25)
+    assert entries["review"]["actual"] == (0, 0, 0)
+    assert entries["all"]["predicted"] == (20, 40, 50) and entries["all"]["actual"][2] == 25
+    text = analysis(PLAN, predicted, actual)
+    assert "off: review made 0 calls, not 5: " in text
+    # There are no answers and no prompts that could have been longer.
+    assert text.count("off:") == 1
+
+
+def test_a_node_that_ran_unforeseen_is_told_and_counted() -> None:
+    predicted = cost(**SAID_GOOD, draft=said())
+    actual = stats(**GOOD, draft=ran(), review=ran(calls=3, prompt=9, answers=30))
+    assert compare(PLAN, predicted, actual)[-1]["actual"] == (23, 49, 80)
+    text = analysis(PLAN, predicted, actual)
+    assert "off: review made 3 calls, and none were foreseen" in text
+    assert text.count("off:") == 1
+
+
+def test_calls_of_a_live_program_are_counted() -> None:
+    @workflow
+    async def live(topic: str) -> str:
+        return await draft.acall(topic)
+
+    plan = plan_of(live.workflow, [{"topic": "a"}])
+    text = analysis(plan, None, stats(draft=ran()))
+    assert "every assumption held" not in text and "draft made 10 calls, and none" in text
+
+
+def test_what_held_is_not_told() -> None:
+    predicted, actual = cost(**SAID_GOOD, draft=said()), stats(**GOOD, draft=ran())
+    assert "every assumption held" in analysis(PLAN, predicted, actual)
+    slow = analysis(PLAN, predicted, stats(2.0, **GOOD, draft=ran()))
+    assert "all counts held; the machine was slower than its costs (2.00x)" in slow
+    # Where no models are known, nothing is said of tools.
+    counted = replace(PLAN, prefixes=None)
+    assert [e["node"] for e in compare(counted, None, stats(**GOOD))] == ["all"]
+
+
+def test_turns_of_an_agent_are_no_equal_values() -> None:
+    @workflow
+    def solved(question: str) -> str:
+        return solve(question)
+
+    plan = plan_of(solved.workflow, [{"question": f"{i}"} for i in range(10)])
+    actual = stats(
+        solve=ran("Agent", calls=30, prompt=120, answers=150),
+        **{"solve/lookup": ran("ToolCall", 20, 0, 0)},
+    )
+    text = analysis(plan, cost(solve=said(20, 80, 100)), actual)
+    assert "off: solve took 30 turns, not 20" in text and text.count("off:") == 1
+
+
+def test_a_workflow_mapped_twice_is_compared_twice() -> None:
+    plan = plan_of(noted_twice.workflow, TWICE)
+    actual = stats(**{"map_note/draft": ran(calls=1), "map_note_2/draft": ran(calls=3)})
+    entries = {e["node"]: e for e in compare(plan, None, actual)}
+    for name, calls in (("map_note/draft", 1), ("map_note_2/draft", 3)):
+        assert entries[name]["predicted"][0] == entries[name]["actual"][0] == calls
+
+
+def test_several_workflows_that_make_a_call_of_one_name_are_summed() -> None:
+    @workflow
+    def one(topic: str) -> str:
+        return draft(topic)
+
+    rows = [{"topic": "a"}, {"topic": "b"}]
+    plan = plan_together([(one.workflow, rows[:1]), (one.workflow, rows[1:])])
+    (entry, _) = compare(plan, None, stats(draft=ran(calls=2)))
+    assert entry["predicted"][0] == entry["actual"][0] == 2
+
+
+def test_what_is_learned_of_a_workflow_mapped_twice_is_of_both_maps() -> None:
+    plan = plan_of(noted_twice.workflow, TWICE)
+    few, many = ran(calls=1, answers=20), ran(calls=3, answers=12)
+    lengths, _ = history(stats(**{"map_note/draft": few, "map_note_2/draft": many}), plan)
+    assert lengths == {"draft": 8.0}
