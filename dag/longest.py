@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .arg import refs
 from .demand import certain
+from .names import counted_name
 from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow
 
 if TYPE_CHECKING:
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 Chain = tuple[float, tuple[Node, ...]]
+Own = Callable[[str, Node], float]
+"""What a node weighs, given the name under which a run counts it."""
 NOTHING: Chain = (0.0, ())
 
 
-def chain_of(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
+def chain_of(workflow: Workflow, own: Own, way: tuple[str, ...] = ()) -> Chain:
     """The heaviest chain of nodes. A map counts its body once, a loop all its rounds, each
     with its condition.
 
@@ -28,7 +31,7 @@ def chain_of(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
     inside: dict[str, Chain] = {}
     """The part of the chain that begins only when a side is taken."""
     for node in workflow.nodes.values():
-        weight = _weight(node, own)
+        weight = _weight(node, own, way)
         ends[node.id] = _after(node.needs(), ends, weight)
         inside[node.id] = NOTHING if node.id in always else _after(node.needs(), inside, weight)
         if isinstance(node, Branch):
@@ -39,16 +42,17 @@ def chain_of(workflow: Workflow, own: Callable[[Node], float]) -> Chain:
     return _heaviest(ends, ends)
 
 
-def _weight(node: Node, own: Callable[[Node], float]) -> Chain:
+def _weight(node: Node, own: Own, way: tuple[str, ...]) -> Chain:
+    inner = (*way, node.id)
     if isinstance(node, Map):
-        return chain_of(node.body, own)
+        return chain_of(node.body, own, inner)
     if isinstance(node, Loop):
-        weight, inside = chain_of(node.body, own)
+        weight, inside = chain_of(node.body, own, inner)
         if node.until is not None:
-            asking, asked = chain_of(node.until, own)
+            asking, asked = chain_of(node.until, own, (*inner, "until"))
             weight, inside = weight + asking, (*inside, *asked)
         return weight * node.max_iters, inside
-    return own(node), (node,)
+    return own(counted_name(way, node.id), node), (node,)
 
 
 def _after(needs: Iterable[str], ends: Mapping[str, Chain], weight: Chain) -> Chain:
@@ -67,7 +71,7 @@ def _seconds(chain: Chain) -> float:
 def longest_answers(plan: Plan, profile: Profile, model: str) -> float:
     """Most tokens that one row lets a model generate one after the other."""
 
-    def own(node: Node) -> float:
+    def own(name: str, node: Node) -> float:
         return profile.length(node) if isinstance(node, LLMCall) and node.model == model else 0.0
 
     ends = (chain_of(part.workflow, own) for part in plan.parts)
@@ -77,23 +81,30 @@ def longest_answers(plan: Plan, profile: Profile, model: str) -> float:
 def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float, float]:
     """The chain of nodes that takes one row longest, its seconds, and those of its tools."""
     assert plan.prefixes is not None
-    prompts = {
-        leaf.call.id: leaf.merged / leaf.calls for leaf in plan.prefixes.leaves if leaf.calls
-    }
+    leaves = plan.prefixes.leaves
+    found = NOTHING
+    for number, part in enumerate(plan.parts):
+        prompts = {
+            leaf.name: leaf.merged / leaf.calls
+            for leaf in leaves if leaf.part == number and leaf.calls
+        }  # fmt: skip
+        found = max(found, chain_of(part.workflow, _seconds_of(profile, prompts)), key=_seconds)
+    seconds, nodes = found
+    tools = sum(profile.tool(node) for node in nodes if isinstance(node, ToolCall))
+    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
 
-    def own(node: Node) -> float:
+
+def _seconds_of(profile: Profile, prompts: Mapping[str, float]) -> Own:
+    """Seconds of a node alone on the machine, given the tokens of prompts by name."""
+
+    def own(name: str, node: Node) -> float:
         if isinstance(node, ToolCall):
             return profile.tool(node)
         if not isinstance(node, LLMCall):
             return 0.0
         costs, length = profile.costs[node.model], profile.length(node)
-        prompt = prompts.get(node.id, 0.0)
+        prompt = prompts.get(name, 0.0)
         reading = length * (prompt + length / 2) * costs.kv_token
         return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
 
-    found = NOTHING
-    for part in plan.parts:
-        found = max(found, chain_of(part.workflow, own), key=_seconds)
-    seconds, nodes = found
-    tools = sum(own(node) for node in nodes if isinstance(node, ToolCall))
-    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
+    return own
