@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from .cost import Cost, NodeCost, RehearsedCost
 from .estimates import Known
+from .extrapolation import extrapolated
 from .longest import critical_path, longest_answers
 from .nodes import LLMCall
 from .phases import phases
@@ -36,16 +37,18 @@ ORDER: tuple[Known, ...] = ("limit", "sample", "history", "given")
 
 
 def cost_of(
-    plan: Plan, profile: Profile, rehearsed: Rehearsed | None = None, scale: float = 1.0
+    plan: Plan, profile: Profile, rehearsed: Rehearsed | None = None, part: Plan | None = None
 ) -> Cost:
     """What a plan with a prefix tree will cost on the profiled machine.
 
     Without a rehearsal, work is added up and taken to be bound by the engine or by the longest
-    chain; with one, seconds, tokens and steps are those of the rehearsal, times `scale` where not
-    all rows were rehearsed.
+    chain; with one, seconds, tokens and steps are those of the rehearsal. `part` is the plan of the
+    rows that were rehearsed, where those are not all.
     """
     low, mean, high = (_summed(plan, replace(profile, side=s)) for s in ("low", "mean", "high"))
-    cost = _with(mean, rehearsed, plan, profile, scale) if rehearsed is not None else mean
+    if rehearsed is not None and part is not None and part.rows < plan.rows:
+        rehearsed = extrapolated(rehearsed, plan, part, mean, _summed(part, profile))
+    cost = _with(mean, rehearsed, plan, profile) if rehearsed is not None else mean
     nodes = [leaf.call for leaf in plan.prefixes.leaves] if plan.prefixes is not None else []
     known = {profile.known(node) for node in nodes}
     measured = all(getattr(profile.costs[m], "matmul_peak", 0.0) for m in plan.models)
@@ -87,12 +90,11 @@ def _summed(plan: Plan, profile: Profile) -> Cost:
     )  # fmt: skip
 
 
-def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile, scale: float) -> Cost:
-    """A cost set right by a rehearsal of all rows, or of the first ones."""
+def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
+    """A cost set right by a rehearsal."""
     used = list(found.used.values())
     prefill = sum(u.prefill_seconds for u in used)
     decode = sum(u.decode_seconds for u in used)
-    busy = max(found.busy.values(), default=0.0)
     evicted = sum(u.evicted_tokens for u in used)
     costs = [profile.costs[m] for m in plan.models]
     parts = {"prefill": prefill, "decode": decode, "loads": found.load_seconds}
@@ -100,25 +102,24 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile, scale: flo
     chained = found.waited > found.seconds / 10 and found.waited > max(parts.values()) / 2
     nodes = {
         name: NodeCost(
-            round(t.calls * scale), round(t.merged * scale), round(t.prompt * scale),
-            round(t.computed * scale), round(t.generated * scale),
+            t.calls, t.merged, t.prompt, t.computed, t.generated,
             t.seconds / max(1, t.calls - t.merged),
         )
         for name, t in found.nodes.items() if t.calls
     }  # fmt: skip
     rehearsal = RehearsedCost(
-        found.rows, sum(u.held_tokens for u in used), sum(u.page_seconds for u in used) * scale,
-        sum(u.read_tokens for u in used) * scale, round(evicted * scale),
-        evicted * scale * max((_rate(c, "offload") for c in costs), default=0.0),
-        evicted * scale * max((_rate(c, "restore") for c in costs), default=0.0),
-        found.waited * scale, busy * scale, sum(u.failed for u in used), nodes,
+        found.rows, sum(u.held_tokens for u in used), sum(u.page_seconds for u in used),
+        sum(u.read_tokens for u in used), evicted,
+        evicted * max((_rate(c, "offload") for c in costs), default=0.0),
+        evicted * max((_rate(c, "restore") for c in costs), default=0.0),
+        found.waited, max(found.busy.values(), default=0.0), sum(u.failed for u in used), nodes,
     )  # fmt: skip
     return replace(
-        cost, seconds=found.seconds * scale, prefill_seconds=prefill * scale,
-        decode_seconds=decode * scale, load_seconds=found.load_seconds or cost.load_seconds,
-        prefill_tokens=sum(u.prefill_tokens for u in used) * scale,
-        decode_tokens=sum(u.decode_tokens for u in used) * scale,
-        decode_steps=sum(u.steps for u in used) * scale,
+        cost, seconds=found.seconds, prefill_seconds=prefill, decode_seconds=decode,
+        load_seconds=found.load_seconds or cost.load_seconds,
+        prefill_tokens=sum(u.prefill_tokens for u in used),
+        decode_tokens=sum(u.decode_tokens for u in used),
+        decode_steps=sum(u.steps for u in used),
         loads=tuple(found.loads) or cost.loads, workers=max(1, len(found.busy)),
         bound="critical path" if chained else max(parts, key=parts.__getitem__),
         rehearsed=rehearsal,

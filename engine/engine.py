@@ -21,7 +21,7 @@ from .executor import Executor
 from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
 from .options import DEFAULT_WINDOW, Options
-from .planning import check_disabled, plan_for
+from .planning import check_disabled, kv_tokens, plan_for
 from .row import Row, RowIn
 from .run import Run, Stats
 from .together import run_alone, run_together
@@ -163,7 +163,7 @@ class Engine:
     ) -> Plan:
         """The plan for these rows, without running anything; `print` it."""
         off = self._choose(None, disable).disable
-        plan = plan_for([(as_workflow(workflow), all_rows(rows))], off)
+        plan = plan_for([(as_workflow(workflow), all_rows(rows))], off, kv_tokens(self.backend))
         return self.backend.placed(plan) if isinstance(self.backend, Places) else plan
 
     async def aexplain(

@@ -20,18 +20,24 @@ from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
 from ..dag.pricing import cost_of
 from ..dag.profile import Profile
+from ..dag.rules.merge_calls import merge_calls
+from ..dag.rules.order_rows import order_rows
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .backends.placing import placement_for
 from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
-from .planning import SINGLE_FLIGHT, rules_off
+from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import rehearse_on
 from .rundir import RunDir
 
 REHEARSED_TOKENS = 60_000
-"""Tokens that a rehearsal generates at most: about half a second on one core."""
+"""Tokens that a rehearsal generates at most: each of these bounds takes about a second."""
+REHEARSED_PROMPTS = 400_000
+"""Tokens in the prompts of the calls it makes at most."""
+REHEARSED_CALLS = 20_000
+"""Calls that it asks for at most, and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,36 +93,51 @@ def price_on(
     every second that costs say."""
     aliases = workflow.models()
     measure = measure_of(backend, aliases[0], rows) if aliases else None
+    memory = kv_tokens(backend)
     off = rules_off(planned, disable)
-    plan = make_plan(workflow, rows, disable=off, observe=observe, measure=measure)
-    # What tokens there are to count is known from the prefix tree, also for a run without a plan.
-    off = [name for name in off if name != share_prefixes.__name__]
-    counted = make_plan(workflow, rows, disable=off, measure=measure)
-    if workflow.live or counted.prefixes is None:
+    plan = make_plan(
+        workflow, rows, disable=off, observe=observe, measure=measure, memory=memory
+    )  # fmt: skip
+    if workflow.live:
         return Priced(plan)
+    merging = planned and not {merge_calls.__name__, SINGLE_FLIGHT} <= set(disable)
+    counting = _counting(off, merging)
+    counted = plan
+    if set(counting) != set(off):
+        counted = make_plan(workflow, rows, disable=counting, measure=measure, memory=memory)
     profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
-    first, scale = _part(workflow, rows, counted, profile, off)
-    merging = planned and not {"merge_calls", SINGLE_FLIGHT} <= set(disable)
+    first = _part(workflow, rows, counted, profile, counting)
     found = rehearse_on(
         backend, first, [list(islice(rows, first.rows))], known, merging=merging, window=window,
         disturbed=disturbed,
     )  # fmt: skip
-    return Priced(plan, cost_of(counted, profile, found, scale))
+    return Priced(plan, cost_of(counted, profile, found, first))
+
+
+def _counting(off: Collection[str], merging: bool) -> list[str]:
+    """What is left out of a plan that says what a run without these rules does: tokens are known
+    from the prefix tree, and merged calls from their classes, also where the run has none."""
+    tree, merge = share_prefixes.__name__, merge_calls.__name__
+    left = [name for name in off if name != tree and not (merging and name == merge)]
+    return [*left, order_rows.__name__] if tree in off else left
 
 
 def _part(
     workflow: Workflow, rows: Collection[Row | None], plan: Plan, profile: Profile,
     off: Collection[str],
-) -> tuple[Plan, float]:  # fmt: skip
-    """The plan of as many rows as there is time to rehearse, and how much more all rows cost."""
-    whole = cost_of(plan, profile)
-    count = int(plan.rows * min(1.0, REHEARSED_TOKENS / max(1.0, whole.decode_tokens)))
-    if count >= plan.rows:
-        return plan, 1.0
-    first: Sequence[Row | None] = list(islice(rows, max(1, count)))
-    smaller = make_plan(workflow, first, disable=off, measure=plan.measure)
-    seconds = cost_of(smaller, profile).seconds
-    return smaller, whole.seconds / seconds if seconds else 1.0
+) -> Plan:  # fmt: skip
+    """The plan of as many rows as there is time to rehearse."""
+    assert plan.prefixes is not None
+    calls = plan.calls()[0] + plan.calls(tools=True)[0]
+    share = min(
+        REHEARSED_TOKENS / max(1.0, cost_of(plan, profile).decode_tokens),
+        REHEARSED_PROMPTS / max(1.0, plan.prefixes.merged),
+        REHEARSED_CALLS / max(1, plan.rows, calls),
+    )
+    if share >= 1.0:
+        return plan
+    first: Sequence[Row | None] = list(islice(rows, max(1, int(plan.rows * share))))
+    return make_plan(workflow, first, disable=off, measure=plan.measure, memory=plan.memory)
 
 
 def last_session(run: Path) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -254,5 +253,6 @@ def test_the_cost_is_the_rehearsal_s_and_its_range_holds_what_lengths_may_be() -
     sure = cost_of(plan, Profile({"default": Flat()}, estimates=known), went(ask, rows, known))
     assert sure.known == "history" and sure.certain
     assert sure.seconds * 0.8 < sure.low < sure.seconds < sure.high < sure.seconds * 1.2
-    half = cost_of(plan, profile, found, scale=2.0)
-    assert half.seconds == 2 * cost.seconds and math.isclose(half.decode_tokens, 40)
+    more = make_plan(as_workflow(ask), [{"text": text} for text in "abcd"])
+    twice = cost_of(more, profile, found, plan)
+    assert twice.decode_tokens == 40 and cost.seconds < twice.seconds < 2 * cost.seconds

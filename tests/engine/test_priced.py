@@ -1,0 +1,181 @@
+"""A price from a rehearsal of some rows is that of all rows, and little of it is rehearsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from plait import Engine, llm, tool, workflow
+from plait.dag.cost import Cost
+from plait.dag.estimates import Estimates, operator_key
+from plait.dag.logical import Plan
+from plait.dag.workflow import as_workflow
+from plait.engine import priced
+from plait.engine.backends.local import LocalBackend
+from plait.engine.planning import kv_tokens
+from plait.engine.priced import price_on
+from plait.engine.rehearsing import rehearse_on
+
+from .llm import models
+
+
+@llm(max_tokens=6)
+def sum_up(document: str) -> str:
+    return f"Sum up: {document}"
+
+
+@llm(max_tokens=6)
+def answer(question: str) -> str:
+    return f"Answer in few words: {question}"
+
+
+@llm(max_tokens=6)
+def ask(document: str, question: str) -> str:
+    return f"Read {document} and say: {question}"
+
+
+@workflow
+def asking(document: str, question: str) -> Any:
+    return ask(document, question)
+
+
+@tool(effect="pure")
+def look(question: str) -> str:
+    return question
+
+
+@workflow
+def reading(document: str, question: str) -> Any:
+    return [sum_up(document), answer(question)]
+
+
+@workflow
+def looking(document: str, question: str) -> Any:
+    return [sum_up(document), answer(look(question))]
+
+
+@workflow
+def only_tools(document: str, question: str) -> Any:
+    return [look(document), look(question)]
+
+
+ROWS = [{"document": f"document {i % 4} " * 8, "question": f"{i:03} what?"} for i in range(96)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    path = models.save_with_tokenizer(tmp_path_factory.mktemp("bytes"))
+    with Engine(model=path, kv_memory="8MiB") as engine:
+        engine.generate("warm up", max_tokens=1)
+        yield engine
+
+
+def cost(engine: Engine, of: Any, known: Estimates | None = None, **options: Any) -> Cost:
+    assert isinstance(engine.backend, LocalBackend)
+    found = price_on(engine.backend, as_workflow(of), ROWS, known or Estimates(), **options).cost
+    assert found is not None and found.rehearsed is not None
+    return found
+
+
+def given(of: Any, **seconds: float) -> Estimates:
+    nodes = as_workflow(of).nodes
+    return Estimates(given={operator_key(nodes[id]): value for id, value in seconds.items()})
+
+
+def same_counts(part: Cost, whole: Cost, rel: float = 0.1) -> None:
+    assert part.rehearsed is not None and whole.rehearsed is not None
+    assert part.rehearsed.rows < whole.rehearsed.rows / 3
+    for name, node in whole.rehearsed.nodes.items():
+        found = part.rehearsed.nodes[name]
+        assert found.calls == pytest.approx(node.calls, abs=3), name
+        assert found.calls - found.merged == pytest.approx(node.calls - node.merged, abs=3), name
+        for count in ("prompt_tokens", "prefill_tokens", "generated_tokens"):
+            assert getattr(found, count) == pytest.approx(getattr(node, count), rel=rel), name
+    for count in ("prefill_tokens", "decode_tokens"):
+        assert getattr(part, count) == pytest.approx(getattr(whole, count), rel=rel)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"planned": False}, {"disable": ["merge_calls"]}, {"disable": ["share_prefixes"]}],
+    ids=str,
+)
+def test_calls_that_repeat_are_not_more_for_more_rows(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, options: Mapping[str, Any]
+) -> None:
+    whole = cost(engine, reading, **options)
+    monkeypatch.setattr(priced, "REHEARSED_TOKENS", whole.decode_tokens / 4)
+    # Equal prompts that are computed side by side are computed twice, more so in a larger batch.
+    rel = 0.1 if options.get("planned", True) else 0.25
+    same_counts(cost(engine, reading, **options), whole, rel)
+
+
+def test_counts_grow_with_rows_where_seconds_do_not(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = given(looking, look=10.0)
+    whole = cost(engine, looking, known)
+    monkeypatch.setattr(priced, "REHEARSED_TOKENS", whole.decode_tokens / 4)
+    part = cost(engine, looking, known)
+    assert part.bound == whole.bound == "critical path"
+    assert part.seconds == pytest.approx(whole.seconds, rel=0.2)
+    assert part.prefill_seconds == pytest.approx(whole.prefill_seconds, rel=0.1)
+    same_counts(part, whole)
+
+
+def test_long_prompts_and_many_calls_are_rehearsed_in_part(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cost(engine, reading)
+    assert whole.rehearsed is not None and whole.rehearsed.rows == len(ROWS)
+    monkeypatch.setattr(priced, "REHEARSED_PROMPTS", 1_200)
+    same_counts(cost(engine, reading), whole)
+
+
+def test_a_workflow_without_models_is_rehearsed_in_part(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = given(only_tools, look=1.0)
+    whole = cost(engine, only_tools, known, window=4)
+    monkeypatch.setattr(priced, "REHEARSED_CALLS", 48)
+    part = cost(engine, only_tools, known, window=4)
+    same_counts(part, whole)
+    assert part.seconds == pytest.approx(whole.seconds, rel=0.1)
+
+
+@pytest.fixture
+def rehearsed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans that are rehearsed."""
+    plans: list[Plan] = []
+
+    def noted(backend: LocalBackend, plan: Plan, *args: Any, **more: Any) -> Any:
+        plans.append(plan)
+        return rehearse_on(backend, plan, *args, **more)
+
+    monkeypatch.setattr("plait.engine.priced.rehearse_on", noted)
+    return plans
+
+
+def test_a_price_is_for_the_order_the_run_takes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, rehearsed: list[Plan]
+) -> None:
+    assert isinstance(engine.backend, LocalBackend)
+    rows, memory = ROWS[:40], kv_tokens(engine.backend)
+    found = price_on(engine.backend, as_workflow(asking), rows, Estimates())
+    monkeypatch.setattr(priced, "REHEARSED_TOKENS", 60)
+    price_on(engine.backend, as_workflow(asking), rows, Estimates())
+    told, run = engine.explain(asking, rows), engine.run(asking, rows).plan
+    assert memory and {found.plan.memory, told.memory, run.memory} == {memory}
+    assert [plan.memory for plan in rehearsed] == [memory, memory]
+    assert rehearsed[0].parts[0].order == told.parts[0].order == run.parts[0].order
+
+
+def test_a_run_without_a_prefix_tree_is_rehearsed_in_its_order(
+    engine: Engine, rehearsed: list[Plan]
+) -> None:
+    cost(engine, asking)
+    cost(engine, asking, disable=["share_prefixes"])
+    planned, unplanned = rehearsed
+    assert planned.parts[0].order is not None and unplanned.parts[0].order is None
