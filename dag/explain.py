@@ -63,7 +63,8 @@ def _told(step: Step, node: NodeCost | None = None) -> Iterator[str]:
         yield _calls(step)
     if node is not None:
         if node.calls != step.calls or node.calls - node.merged != step.merged:
-            yield f"about {node.calls - node.merged:,} to make"
+            made = node.calls - node.merged
+            yield f"about {made:,}{' turns' if step.operator == 'Agent' else ''} to make"
         if step.model is not None:
             yield f"prefill {node.prompt_tokens:,} -> {node.prefill_tokens:,}"
             yield f"decode {node.generated_tokens:,}"

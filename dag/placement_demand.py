@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .imagined import CHARACTERS
-from .nodes import LLMCall, Loop, Map, Node
 from .phases import Steps, steps_of, together
 from .placement import Demand
 from .profile import Profile
@@ -42,15 +41,9 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
     steps = together(steps_of(part.workflow) for part in plan.parts)
     steps = Steps(steps.needs, {id: names[m] if m else None for id, m in steps.models.items()})
     work = dict.fromkeys(steps.needs, 0.0)
-    tops = {
-        id(call): f"{number}:{top}"
-        for number, part in enumerate(plan.parts)
-        for top, node in part.workflow.nodes.items()
-        for call in _calls(node)
-    }
     per_token = 1 if plan.measure is not None else CHARACTERS
     for leaf in plan.prefixes.leaves:
-        top, model = tops[id(leaf.call)], names[leaf.call.model]
+        top, model = f"{leaf.part}:{leaf.name.partition('/')[0]}", names[leaf.call.model]
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
             work[step] += seconds_of(leaf, profile, per_token) / len(turns)
@@ -70,15 +63,3 @@ def seconds_of(leaf: LeafCost, profile: Profile, per_token: float = 1.0) -> floa
     writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))
     steps = max(length, tokens / profile.running) if leaf.calls else 0.0
     return reading + writing + steps * costs.step
-
-
-def _calls(node: Node) -> Iterator[LLMCall]:
-    """A node and what is in its bodies."""
-    if isinstance(node, LLMCall):
-        yield node
-    bodies = [node.body] if isinstance(node, Map | Loop) else []
-    if isinstance(node, Loop) and node.until is not None:
-        bodies.append(node.until)
-    for body in bodies:
-        for inside in body.nodes.values():
-            yield from _calls(inside)

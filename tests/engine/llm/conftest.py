@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def engine(model_path: Callable[[str], Path]) -> Iterator[Callable[..., LLM]]:
     yield build
     for llm in opened:
         if not llm._thread._closed:
-            assert llm._thread.call(lambda llm=llm: balanced(llm))
+            assert llm._thread.call(partial(balanced, llm))
         llm.close()
 
 
