@@ -58,7 +58,8 @@ class Batch:
         self._results = results
         self._executor = Executor(
             workflow, engine.backend,
-            Options(settings.max_rows, settings.seed, settings.plan, tuple(settings.disable)),
+            Options(settings.max_rows, settings.seed, settings.plan, tuple(settings.disable),
+                    expected(workflow, config["sessions"][-1])),
         )  # fmt: skip
         self._todo = sum(id not in before for id in rows.lines)
         self._executor.stats.rows_total = self._todo

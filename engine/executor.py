@@ -23,6 +23,7 @@ from .backends.backend import Backend
 from .expansion import run_loop, run_map
 from .heads import Heads
 from .hoisting import Hoisting
+from .lengths import Lengths
 from .live import run_live
 from .llm_calls import run_llm_call
 from .options import Options
@@ -60,6 +61,7 @@ class Executor:
         """What rows wait for."""
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
         self.heads = Heads(backend, self.stats, wanted)
+        self.lengths = Lengths(self.stats, self.options.known)
         self.hoisting: Hoisting | None = None
         """Tool calls ahead of their rows, where the plan has some."""
         self._order: Sequence[int] | None = None

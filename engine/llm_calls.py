@@ -64,8 +64,8 @@ async def generate(
         wanted, last = talk.wanted, talk.last
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
-        ahead=executor.waits.ahead, waits=partial(executor.waits.model_missing, row),
-        still_wanted=wanted, last=last,
+        ahead=executor.waits.ahead, expected=executor.lengths.expected(unnumbered(path), node),
+        waits=partial(executor.waits.model_missing, row), still_wanted=wanted, last=last,
     )  # fmt: skip
     start = time.perf_counter()
     generations: list[Generation] = []

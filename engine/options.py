@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..dag.estimates import Estimates
 from .row import RowIn as RowIn
 
 DEFAULT_WINDOW = 2_048
@@ -21,3 +22,5 @@ class Options:
     """Merge equal calls and order rows; without, every call of every row runs on its own."""
     disable: tuple[str, ...] = ()
     """Rules of the planner to leave out, by name."""
+    known: Estimates = field(default_factory=Estimates)
+    """What earlier runs have shown of the operators."""

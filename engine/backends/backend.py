@@ -36,6 +36,8 @@ class Call:
     """Of a tenant: calls with different salts share no cached KV."""
     ahead: Ahead | None = None
     """What the plan knows of the run that asks; `node` names a step of it."""
+    expected: int | None = None
+    """Tokens that the answer is expected to take at most; None: max_tokens."""
     waits: Callable[[bool], None] | None = None
     """Told True when the call begins to wait for a model that is not in memory, False when it has
     come (or the call is cancelled)."""

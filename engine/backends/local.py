@@ -112,8 +112,9 @@ class LocalBackend:
             token_ids = await self._encode(llm, call)
             sampling = self._supported(call)
             done = await llm.generate(
-                token_ids, sampling, priority=call.priority, seed=call.seed, salt=call.salt
-            )
+                token_ids, sampling, priority=call.priority, seed=call.seed, salt=call.salt,
+                expected_tokens=call.expected,
+            )  # fmt: skip
             ends = call.last is None or call.last(done)
             if call.still_wanted is not None and ends:
                 keep = math.ceil(call.still_wanted() * len(token_ids))
