@@ -169,7 +169,8 @@ class Engine:
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
     ) -> Plan:
-        return self.explain(workflow, rows, disable=disable)
+        found = as_workflow(workflow)  # here, where problems find the caller's line
+        return await asyncio.to_thread(self.explain, found, rows, disable=disable)
 
     # -- plain generation ----------------------------------------------------------------------
 

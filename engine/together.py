@@ -30,7 +30,8 @@ async def run_together(
     """Several workflows at once; what they have in common is done once."""
     await backend.open(first_models(*(workflow for workflow, _ in batches)))
     start = time.perf_counter()
-    plan = await arranged(plan_for(batches, options.disable, kv_tokens(backend)), backend)
+    plan = await asyncio.to_thread(plan_for, batches, options.disable, kv_tokens(backend))
+    plan = await arranged(plan, backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)
     for part, (executor, sharing) in enumerate(zip(executors, shared, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from pydantic import BaseModel, field_validator
 
 import plait
 from plait import Engine, llm, tool, workflow
+from plait.dag.logical import Plan
 from plait.engine.backends.backend import Call
 from plait.engine.loading import load
+from plait.engine.planning import plan_for
 from plait.testing import FakeBackend, from_function, prompt_text, scripted
 
 
@@ -507,6 +510,23 @@ async def test_async_twins_work_on_the_callers_loop() -> None:
         assert run.outputs == ["about x"]
         assert await engine.acall(draft, topic="y") == "about y"
         assert [r.output async for r in engine.astream(draft, [{"topic": "z"}])] == ["about z"]
+        assert [g.text for g in await engine.agenerate(["a", "b"])] == ["a", "b"]
+        assert "draft" in str(await engine.aexplain(draft, [{"topic": "x"}]))
+
+
+async def test_planning_leaves_the_callers_loop_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def planning(*given: Any) -> Plan:
+        threads.append(threading.current_thread())
+        return plan_for(*given)
+
+    for module in ("engine", "together"):
+        monkeypatch.setattr(f"plait.engine.{module}.plan_for", planning)
+    async with Engine(backend="fake") as engine:
+        await engine.aexplain(draft, [{"topic": "x"}])
+        await engine.arun_together([(draft, [{"topic": "x"}]), (extract, [{"text": "y"}])])
+    assert len(threads) == 2 and threading.current_thread() not in threads
 
 
 async def test_the_sync_interface_works_while_a_loop_runs(engine: Engine) -> None:

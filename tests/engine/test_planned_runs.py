@@ -128,6 +128,14 @@ def row_or_failure(row: Row) -> tuple[Any, ...]:
     return row.id, row.status, row.output
 
 
+def test_runs_of_one_engine_share_nothing() -> None:
+    backend = FakeBackend(answer)
+    with Engine(backend=backend) as engine:
+        for _ in range(2):
+            engine.run(draft, [{"topic": "bees"}, {"topic": "bees"}])
+    assert backend.calls == 2, "equal rows share a call, repeats of a run do not"
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=7), rows_of)
 def test_rows_equal_those_without_a_plan(

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
@@ -40,6 +42,9 @@ def test_the_model_is_small_and_ordinary() -> None:
     config = json.loads((MODEL / "config.json").read_text())
     assert config["model_type"] == "llama"
     assert "auto_map" not in config
+    with safe_open(MODEL / "model.safetensors", "np") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+    assert 2_000_000 <= sum(map(math.prod, shapes)) <= 6_000_000
 
 
 @pytest.mark.parametrize("text", TEXTS)
