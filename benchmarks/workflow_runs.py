@@ -23,10 +23,13 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
     "without order": ("order_rows",),
     "without liveness": ("liveness",),
-    "without early work": ("split_prefill", "hoist_tools"),
+    "without early prefill": ("split_prefill",),
+    "without hoisting": ("hoist_tools",),
+    "without pruning": ("prune_unused", "fold_constants"),
 }
 MODES: dict[str, tuple[str, ...]] = {
-    "ample": (QUERY_WISE, OPERATOR_WISE, BASELINE, PLAN, "without merging", "without early work"),
+    "ample": (QUERY_WISE, OPERATOR_WISE, BASELINE, PLAN, "without merging", "without early prefill",
+              "without hoisting", "without pruning"),
     "half": (BASELINE, PLAN, "without order", "without liveness"),
 }
 """By KV memory: the modes that tell something there. Order and liveness matter when something is

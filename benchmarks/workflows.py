@@ -154,10 +154,10 @@ def table(found: dict[str, Any]) -> str:
         if not modes:
             continue
         lines += ["", f"KV memory {kv}: seconds (times the plan's)",
-                  f"{'shape':11} rows" + "".join(f"{m:>18}" for m in modes)]  # fmt: skip
+                  f"{'shape':11} rows" + "".join(f"{m:>22}" for m in modes)]  # fmt: skip
         lines += [_seconds(shape, modes) for shape in shapes]
         means = (found["ratios"][kv].get(m, {}).get("geometric_mean") for m in modes)
-        shown = (f"{mean:16.2f}x " if mean else " " * 18 for mean in means)
+        shown = (f"{mean:20.2f}x " if mean else " " * 22 for mean in means)
         lines += [f"{'mean':16}" + "".join(shown), ""]
         lines += [_counts(s, m) for s in shapes for m in (BASELINE, PLAN) if m in s["modes"]]
     if QUERY_WISE in found["setting"]["modes"] and "ample" in found["setting"]["kv"]:
@@ -172,7 +172,7 @@ def _seconds(shape: dict[str, Any], modes: Sequence[str]) -> str:
         found = shape["modes"][mode]
         about = "~" if found["rows"] < shape["rows"] else ""
         times = f"({found['seconds'] / plan:.2f})" if plan else ""
-        cells.append(f"{about + format(found['seconds'], '.2f'):>10} {times:>7}")
+        cells.append(f"{about + format(found['seconds'], '.2f'):>14} {times:>7}")
     return f"{shape['shape']:11} {shape['rows']:4}" + "".join(cells)
 
 
