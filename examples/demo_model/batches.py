@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from .chat import encode
 from .drills import make_drills
-from .tasks import ROLES, make_items
+from .items import ROLES
+from .tasks import make_items
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int8]]
 """Token ids, and whether each is PADDING, of a PROMPT or of an ANSWER; both (rows, length)."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from .tasks import Item, Message
+from .items import Item, Message
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 PIECES = r"[0-9]| ?\p{L}+(?: (?=[0-9]))?| ?[^\s\p{L}0-9]+(?: (?=[0-9]))?|\s+"

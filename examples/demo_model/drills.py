@@ -7,7 +7,8 @@ training only; evaluation has none.
 import random
 from collections.abc import Iterator
 
-from .tasks import Draw, Item, ask, lines, reply
+from .items import Item, ask
+from .tasks import Draw, lines, reply
 
 MOST = 10
 

@@ -19,9 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from demo_model.items import ROLES, Item, Message
 from demo_model.problems import calculate, run_plan
 from demo_model.tables import connect
-from demo_model.tasks import ROLES, Item, Message, make_items
+from demo_model.tasks import make_items
 
 MODEL = Path(__file__).resolve().parents[2] / "engine" / "demo_model"
 MAX_TOKENS, MAX_TURNS = 200, 8

@@ -1,11 +1,11 @@
 """Train the embedded demo model: `python examples/demo_model/train.py`.
 
-A Llama of 4.5 million parameters, from nothing, on the tasks of `tasks.py`; an hour on two CPU
-cores (`--compile` gains an eighth where there is a C++ compiler), minutes on a GPU. The schedule
-follows the time that training has spent computing (`--minutes`), not the clock on the wall, so that
-a machine that does other things too makes the same model, later: a short warm-up, a long constant
-rate, a decay to zero. What is written is a moving average of the weights, in bfloat16. A run that
-was stopped goes on from its checkpoint with `--resume`, and with new items.
+A Llama of 4.5 million parameters, from nothing, on the tasks of `tasks.py`; a good hour on two CPU
+cores, minutes on a GPU. The schedule follows the time that training has spent computing
+(`--minutes`), not the clock on the wall, so that a machine that does other things too makes the
+same model, later: a short warm-up, a long constant rate, a decay to zero. What is written is a
+moving average of the weights, in bfloat16. A run that was stopped goes on from its checkpoint with
+`--resume`, and with new items.
 """
 
 import argparse
@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo_model.attention import NAME as SHORT_ROWS
 from demo_model.batches import ANSWER, PADDING, in_background
-from demo_model.chat import END, MAX_LENGTH, SPACE, START, segments, train_tokenizer
+from demo_model.chat import END, MAX_LENGTH, START, segments, train_tokenizer
+from demo_model.items import ROLES
 from demo_model.muon import Muon
-from demo_model.tasks import ROLES, make_items
+from demo_model.tasks import make_items
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCAB_SIZE = 1280
@@ -48,13 +49,12 @@ class Options:
 
     out: Path = ROOT / "engine" / "demo_model"
     checkpoint: Path = ROOT / "build" / "demo_model.pt"
-    minutes: float = 60.0
+    minutes: float = 72.0
     seed: int = 0
     batch_tokens: int = 5120
     muon_rate: float = 0.02
     adam_rate: float = 0.004
     threads: int = 2
-    compile: bool = False
     resume: bool = False
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -120,16 +120,13 @@ class Trainer:
         self.spent = 0.0
         if options.resume:
             self.load()
-        self.body: Any = self.model.model
-        if options.compile:
-            self.body = torch.compile(self.model.model, dynamic=True)
 
     def loss(self, tokens: Tensor, kinds: Tensor, prompt_weight: float) -> tuple[Tensor, Tensor]:
         """Cross entropy an answer token: with what prompts count, and without, to be read."""
         kinds = kinds[:, 1:]
         wanted = kinds != PADDING
         with torch.autocast(self.options.device, torch.bfloat16):
-            states = self.body(tokens[:, :-1], use_cache=False).last_hidden_state
+            states = self.model.model(tokens[:, :-1], use_cache=False).last_hidden_state
             logits = F.linear(states[wanted], self.model.lm_head.weight)
         each = F.cross_entropy(logits.float(), tokens[:, 1:][wanted], reduction="none")
         answers = kinds[wanted] == ANSWER
@@ -192,37 +189,11 @@ class Trainer:
 
     def load(self) -> None:
         state = torch.load(self.options.checkpoint, map_location=self.options.device)
-        self.grow(state)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.adam.load_state_dict(state["adam"])
         self.muon.buffers = dict(zip(self.muon.buffers, state["muon"], strict=True))
         self.steps, self.tokens, self.spent = state["count"]
-
-    def grow(self, state: dict[str, Any]) -> None:
-        """Give a checkpoint of a smaller vocabulary rows for the words that were added since.
-
-        A new row starts as the same word after a space, moved by what tells such pairs apart.
-        """
-        ids = self.tokenizer.get_vocab()
-        old = len(state["model"]["lm_head.weight"])
-        words = sorted((i, word) for word, i in ids.items() if i >= old)
-        if not words:
-            return
-        twins = [ids.get(f"{SPACE}{word}", i % old) for i, word in words]
-        pairs = [
-            (i, ids[f"{SPACE}{w}"]) for w, i in ids.items() if f"{SPACE}{w}" in ids and i < old
-        ]
-        bare, spaced = (list(side) for side in zip(*pairs, strict=True))
-        for weights in (state["model"], state["average"]):
-            for name in ("model.embed_tokens.weight", "lm_head.weight"):
-                rows = weights[name]
-                shift = (rows[bare] - rows[spaced]).mean(0)
-                weights[name] = torch.cat([rows, rows[twins] + shift])
-        for slots in state["adam"]["state"].values():
-            for name, slot in slots.items():
-                if slot.ndim == 2:
-                    slots[name] = torch.cat([slot, slot[twins]])
 
     def export(self) -> None:
         """Write the model directory: averaged weights in bfloat16, tokenizer, configurations."""

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
 from demo_model.chat import content, encode, segments
-from demo_model.tasks import ROLES, TOOLS, Item, make_items
+from demo_model.items import ROLES, TOOLS, Item
+from demo_model.tasks import make_items
 
 MODEL = Path(__file__).resolve().parents[2] / "engine" / "demo_model"
 TEXTS = (

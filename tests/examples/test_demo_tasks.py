@@ -14,10 +14,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
+from demo_model.items import ROLES, SYSTEM, Item, ask
 from demo_model.problems import calculate, quantities, run_plan
-from demo_model.stories import LIMIT, make_problem
+from demo_model.stories import make_problem
+from demo_model.story import LIMIT
 from demo_model.tables import Query, connect, make_query, make_rows
-from demo_model.tasks import ROLES, SPLITS, SYSTEM, Item, ask, make_items, split_of
+from demo_model.tasks import SPLITS, make_items, split_of
 
 LENGTHS = range(1, 6)
 
