@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 import plait
+from plait.cli.demo import FOLDER
 from plait.engine.loading import load
 from plait.testing import assert_same_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "__init__.py")
+FILES = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.yaml"), EXAMPLES / "demo/workflow.py"])
+NAMES = [path.relative_to(EXAMPLES).as_posix() for path in FILES]
 
 
 def run(name: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -22,12 +24,13 @@ def run(name: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_there_are_examples_of_every_use() -> None:
-    assert set(SCRIPTS) >= {
-        "live.py", "map_reduce.py", "plan_solve_check.py", "quickstart.py", "tools_agent.py",
+    assert set(NAMES) >= {
+        "demo/workflow.py", "live.py", "map_reduce.py", "plan_solve_check.py", "quickstart.py",
+        "tools_agent.py",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.*") if p.is_file()))
+@pytest.mark.parametrize("name", NAMES)
 def test_examples_are_under_60_lines(name: str) -> None:
     assert len((EXAMPLES / name).read_text("utf-8").splitlines()) < 60
 
@@ -74,3 +77,11 @@ def test_plan_and_run(capsys: pytest.CaptureFixture[str]) -> None:
     lines = run("plan_and_run.py", capsys).splitlines()
     assert lines[0] == "32275 thousand people live in Lima and Cairo."
     assert "calls 'fly'" in lines[1] and "answer/population: 1 calls" in lines
+
+
+def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'planned_right':" in run("demo/workflow.py", capsys)
+
+
+def test_the_demo_command_runs_this_example() -> None:
+    assert FOLDER.resolve() == EXAMPLES.resolve() / "demo"

@@ -1,4 +1,4 @@
-"""`plait demo`: an example batch on the embedded model."""
+"""`plait demo`: one of the examples, as a batch on the embedded model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from .options import Json, print_json
 
 FOLDER = Path(__file__).parent.parent / "demo"
+"""The example with its rows; in the repository it stands at `examples/demo`."""
 WAYS = {"planned_right": "a plan, carried out by a tool", "alone_right": "solved in one go"}
 
 

@@ -2,6 +2,7 @@
 
 Every problem is solved twice. Once the model writes the steps of a plan as JSON and a plain Python
 tool carries them out; once it reasons to an answer by itself. Both are marked against the truth.
+`plait demo` runs this file on the problems beside it.
 """
 
 from pydantic import BaseModel
@@ -42,14 +43,17 @@ def carry_out(steps: list[str]) -> str:
 @tool(effect="pure")
 def mark(planned: str, reasoning: str, answer: int, steps: int) -> dict[str, object]:
     alone = reasoning.rpartition("####")[2].strip()
-    return {
-        "answer": answer, "steps": steps,
-        "planned": planned, "planned_right": planned == str(answer),
-        "alone": alone, "alone_right": alone == str(answer),
-    }  # fmt: skip
+    right = {"planned_right": planned == str(answer), "alone_right": alone == str(answer)}
+    return {"answer": answer, "steps": steps, "planned": planned, "alone": alone, **right}
 
 
 @workflow
 def demo(problem: str, answer: int, steps: int) -> dict[str, object]:
     planned = carry_out(plan(problem).steps)
     return mark(planned, solve(problem), answer, steps)
+
+
+if __name__ == "__main__":
+    problem = "Tom has 3 boxes with 14 pens each. How many pens are there?"
+    with plait.Engine(model="demo") as engine:
+        print(engine.call(demo, problem=problem, answer=42, steps=1))
