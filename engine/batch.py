@@ -192,7 +192,8 @@ class Batch:
         same = {name: alias for alias, name in [*self.settings.models.items()][::-1]}
         engines = {alias: same[name] for alias, name in self.settings.models.items()}
         known = expected(self.workflow, self.config["sessions"][-1])
-        return prediction(plan, costs, stats, self._watch.work(), engines, known)
+        work = self._watch.work_by_alias()
+        return prediction(plan, costs, stats, work, engines, known)
 
     def discard(self) -> None:
         """Take the directory away again, unless it holds results or earlier starts."""

@@ -126,7 +126,7 @@ class Executor:
                 plan = await asyncio.to_thread(plan_for, batch, disable, memory)
             else:
                 plan = plan_for(batch, disable, memory)
-            plan = await arranged(plan, self.backend)
+            plan = await arranged(plan, self.backend, self.options.known)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..dag.ahead import Ahead
-from ..dag.errors import PlaitError
+from ..dag.errors import ConfigError, PlaitError
+from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.optimize import check_names
@@ -35,16 +36,18 @@ def plan_for(
     return plan_together(given, disable=rules_off(True, disable), memory=memory)
 
 
-async def arranged(plan: Plan, backend: Backend) -> Plan:
+async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None) -> Plan:
     """The plan with its placement, which a backend of several workers follows from now on."""
-    return await backend.arrange(plan) if isinstance(backend, Places) else plan
+    return await backend.arrange(plan, known) if isinstance(backend, Places) else plan
 
 
 def kv_tokens(backend: Backend) -> float | None:
-    """Tokens that the KV memory of its loaded models holds, of several the least."""
-    loaded: Mapping[str, Mapping[str, Any]] = backend.describe().get("loaded", {})
-    known = (model["kv_tokens"] for model in loaded.values() if "kv_tokens" in model)
-    return min(known, default=None)
+    """Tokens that the KV memory of its loaded models holds, of several (or on several workers) the
+    least."""
+    told = backend.describe()
+    workers: Sequence[Mapping[str, Any]] = told.get("workers", [told])
+    models = (model for worker in workers for model in worker.get("loaded", {}).values())
+    return min((model["kv_tokens"] for model in models if "kv_tokens" in model), default=None)
 
 
 def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
@@ -72,9 +75,13 @@ def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:
     return [None if isinstance(row, PlaitError) else row for row in found]
 
 
-def check_disabled(names: Collection[str]) -> None:
-    """Raise ConfigError for a name that neither a rule nor a run-time optimization has."""
+def check_disabled(names: Collection[str], plan: bool = True) -> None:
+    """Raise ConfigError for a name that neither a rule nor a run-time optimization has, and for any
+    name on a command line that asks for no plan."""
     check_names(names, further=(SINGLE_FLIGHT, LIVENESS))
+    if names and not plan:
+        given = ", ".join(names)
+        raise ConfigError(f"--no-plan and --disable {given} contradict: no plan has no rules")
 
 
 def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:

@@ -43,8 +43,8 @@ def prediction(
     `seconds_before` is for what was expected when the run began: what earlier runs have shown, else
     answers as long as they may be (then `at_most`). `seconds` knows how long answers were and how
     long tools took (`stats`), so what is wrong with it is wrong with the model of costs. Both
-    leave loading out, and are sums without a rehearsal. `work` is what each engine was measured to
-    do, and `engines` says which one an alias stands for.
+    leave loading out, are sums without a rehearsal, and are for one device. `work` is what each
+    engine was measured to do, on all devices, and `engines` says which one an alias stands for.
     """
     if plan.prefixes is None or not plan.models or not set(plan.models) <= set(costs):
         return None

@@ -15,7 +15,8 @@ from ..dag.profile import Costs
 INTERVAL = 0.1
 """Seconds between samples at first."""
 MOST = 600
-
+ON = " on "
+"""Between alias and worker, where a backend has several: `default on 1`."""
 
 WORK = ("steps", "step_seconds", "model_seconds", "computed_tokens", "prefill_tokens",
         "generated_tokens", "evicted_tokens", "preemptions")  # fmt: skip
@@ -43,7 +44,7 @@ class Watchable(Protocol):
     """A backend that can say how its models stand."""
 
     def counters(self) -> Mapping[str, Counted]:
-        """By model alias; aliases of one engine once."""
+        """By model alias (and worker, see `ON`); aliases of one engine once."""
         ...
 
     def costs(self) -> Mapping[str, Costs]:
@@ -114,6 +115,15 @@ class Watch:
     def work(self) -> dict[str, dict[str, float]]:
         """What each model did since the run began: the counters named in WORK."""
         return {model: dict(done) for model, done in self._work.items()}
+
+    def work_by_alias(self) -> dict[str, dict[str, float]]:
+        """The same, all workers together."""
+        found: dict[str, dict[str, float]] = {}
+        for model, done in self._work.items():
+            sums = found.setdefault(model.partition(ON)[0], dict.fromkeys(WORK, 0))
+            for name, value in done.items():
+                sums[name] += value
+        return found
 
 
 def _work(found: Counted) -> dict[str, float]:

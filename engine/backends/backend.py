@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ...dag.ahead import Ahead
+from ...dag.estimates import Estimates
 from ...dag.logical import Plan
 from ...dag.messages import Prompt
 from ...dag.sampling import Sampling
@@ -90,11 +91,14 @@ class TakesTurns(Protocol):
 class Places(Protocol):
     """A backend of several workers, which holds models where a plan places them."""
 
-    def placed(self, plan: Plan) -> Plan:
-        """The plan with a placement, by what is known now; without where too little is known."""
+    def placed(self, plan: Plan, known: Estimates | None = None) -> Plan:
+        """The plan with a placement, by what is known now; without where too little is known.
+
+        `known` says how long answers are.
+        """
         ...
 
-    async def arrange(self, plan: Plan) -> Plan:
+    async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
         """The plan with its placement, which is followed from now on.
 
         Raises ModelError when a model of its first stage cannot be loaded.

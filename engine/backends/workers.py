@@ -18,11 +18,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ...dag.ahead import Ahead
+from ...dag.estimates import Estimates
 from ...dag.logical import Plan
 from ...dag.messages import Message
 from ...dag.placement import Stage
 from ..generation import Generation
 from ..routing import Routes
+from ..watch import ON
 from .backend import Call
 from .homes import Homes
 from .local import LocalBackend
@@ -105,11 +107,11 @@ class Workers:
         if not any(worker.has(model) for worker in self.workers for model in models):
             await self.workers[0].open(models[:1])
 
-    def placed(self, plan: Plan) -> Plan:
-        return replace(plan, placement=placement_for(plan, self.workers))
+    def placed(self, plan: Plan, known: Estimates | None = None) -> Plan:
+        return replace(plan, placement=placement_for(plan, self.workers, known))
 
-    async def arrange(self, plan: Plan) -> Plan:
-        plan = await asyncio.to_thread(self.placed, plan)
+    async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
+        plan = await asyncio.to_thread(self.placed, plan, known)
         if plan.placement is None:
             await self.workers[0].open(plan.models)
             return plan
@@ -152,11 +154,12 @@ class Workers:
     def counters(self) -> dict[str, Counters]:
         """What each loaded engine has done, by alias and worker."""
         return {
-            f"{a} on {w}": c for w, b in enumerate(self.workers) for a, c in b.counters().items()
+            f"{a}{ON}{w}": c for w, b in enumerate(self.workers) for a, c in b.counters().items()
         }
 
     def costs(self) -> dict[str, Costs]:
-        return {f"{a} on {w}": c for w, b in enumerate(self.workers) for a, c in b.costs().items()}
+        """What computing costs, by alias: on the first worker that has the model."""
+        return {a: c for b in reversed(self.workers) for a, c in b.costs().items()}
 
     def describe(self) -> dict[str, Any]:
         told = [worker.describe() for worker in self.workers]

@@ -217,8 +217,10 @@ def _sentence(facts: Facts) -> str:
         " The costs are rough guesses: <code>plait doctor --model</code> measures them."
     )  # fmt: skip
     most = "at most " if told["at_most"] else ""
+    devices = facts.config.get("settings", {}).get("devices", ())
+    on = " on one device" if len(devices) > 1 else ""
     return (
-        f"<p>Took <b>{short_time(stats['seconds'])}</b>. Predicted "
+        f"<p>Took <b>{short_time(stats['seconds'])}</b>. Predicted{on} "
         f"<b>{short_time(told['seconds'])}</b> for answers of this length, {e(by)}; before the "
         f"run, {most}{short_time(told['seconds_before'])}.{rough}</p>"
     )

@@ -144,3 +144,12 @@ def test_work_is_counted_from_the_start_of_the_run_and_over_reloads() -> None:
     work = watch.work()
     assert (work["a"]["steps"], work["a"]["step_seconds"]) == (7, 0.75)
     assert (work["b"]["steps"], work["b"]["step_seconds"]) == (5, 0.5)
+
+
+def test_work_of_one_model_on_several_workers_is_its_work() -> None:
+    watch = Watch()
+    both = {"a on 0": Counted(steps=3, step_seconds=0.5), "a on 1": Counted(steps=4)}
+    watch.look(0.0, {**both, "b on 1": Counted(steps=5)})
+    work = watch.work_by_alias()
+    assert {alias: done["steps"] for alias, done in work.items()} == {"a": 7, "b": 5}
+    assert work["a"]["step_seconds"] == 0.5

@@ -13,13 +13,18 @@ import pytest
 import plait
 from plait import Engine, llm, workflow
 from plait.dag.ahead import Ahead
+from plait.dag.estimates import Estimates
 from plait.dag.logical import Plan
 from plait.dag.placement import Placement, Stage
 from plait.dag.sampling import Sampling
 from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
+from plait.engine.backends.fake import FakeBackend
 from plait.engine.backends.homes import Homes
 from plait.engine.backends.workers import Workers
+from plait.engine.executor import Executor
+from plait.engine.options import Options
+from plait.engine.planning import kv_tokens
 from plait.engine.routing import SHARE, SLACK, Routes
 
 from .llm import models
@@ -112,7 +117,7 @@ def test_models_placed_apart_stay_apart(
     rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
     apart = (frozenset({"small"}), frozenset({"big"}))
 
-    def placed(plan: Plan, backends: object) -> Placement:
+    def placed(plan: Plan, backends: object, known: object) -> Placement:
         asked = frozenset(f"0:{id}" for id in plan.parts[0].workflow.nodes)
         return Placement((Stage(apart, (0.0, 0.0), {"small": 1.0, "big": 1.0}, 1.0, asked),), True)
 
@@ -123,6 +128,33 @@ def test_models_placed_apart_stay_apart(
         requests = {name: c.requests for name, c in engine.backend.counters().items()}
     assert not run.failed and sorted(requests) == ["big on 1", "small on 0"]
     assert requests["small on 0"] == 30
+
+
+def test_what_is_known_of_several_workers_together(two: dict[str, Path]) -> None:
+    with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        backend = engine.backend
+        assert isinstance(backend, Workers) and kv_tokens(backend) is None
+        first, second = backend.workers
+        loaded = [first.llm("small"), second.llm("small"), second.llm("big")]
+        assert kv_tokens(backend) == min(llm.kv_tokens for llm in loaded)
+        assert backend.costs() == {"small": loaded[0].costs, "big": loaded[2].costs}
+
+
+async def test_models_are_placed_by_what_earlier_runs_have_shown() -> None:
+    told: list[object] = []
+
+    class Placing(FakeBackend):
+        def placed(self, plan: Plan, known: Estimates | None = None) -> Plan:
+            raise AssertionError("asked by `explain` only")
+
+        async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
+            told.append(known)
+            return plan
+
+    known = Estimates()
+    executor = Executor(as_workflow(pair), Placing(), Options(known=known))
+    rows = [row async for row in executor.run([{"who": "a", "topic": "b"}])]
+    assert rows[0].status == "ok" and len(told) == 1 and told[0] is known
 
 
 def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Path]) -> None:
