@@ -155,6 +155,9 @@ def _memory(cost: Cost) -> Iterator[str]:
     held = f"{found.kv_peak_tokens:,} tokens at the peak, {found.kv_page_seconds:,.0f} page-seconds"
     lost = f"; {found.evicted_tokens:,} evicted" if found.evicted_tokens else ""
     yield f"KV held: {held}{lost}; kept: {kept}"
+    if found.evicted_tokens and found.offload_seconds:
+        out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
+        yield f"KV on the host: {out} to offload what is evicted, {back} to restore it"
     if found.failed_calls:
         yield f"too long: {_count(found.failed_calls, 'call')} would outgrow the KV memory and fail"
     if found.idle_seconds > cost.seconds / 100:
@@ -166,10 +169,14 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
 
 
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _count(number: int, unit: str) -> str:
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

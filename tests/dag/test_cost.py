@@ -18,6 +18,8 @@ from plait.dag.longest import critical_path
 from plait.dag.plan import Plan, make_plan
 from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
+from plait.dag.rehearsed import Rehearsed
+from plait.dag.serving import Used
 from plait.dag.workflow import as_workflow
 
 
@@ -155,6 +157,20 @@ def test_more_work_never_costs_less(texts: list[str], running: int) -> None:
     )
     assert less.seconds <= more.seconds and less.seconds <= unmerged.seconds + 1e-9
     assert unmerged.decode_tokens == 20 * len(rows)
+
+
+def test_what_a_host_tier_would_take_is_told_where_something_is_evicted() -> None:
+    @dataclass(frozen=True)
+    class Moving(Flat):
+        offload: float = 1_000.0
+        restore: float = 2_000.0
+
+    plan = plan_of(chain, [{"text": "a"}])
+    for evicted, costs in ((40, Moving()), (0, Moving()), (40, Flat())):
+        used = {"default": Used(evicted_tokens=evicted)}
+        text = told_cost(cost_of(plan, Profile({"default": costs}), Rehearsed(used=used)))
+        line = "KV on the host: 4.00 s to offload what is evicted, 2.00 s to restore it"
+        assert (line in text) == (evicted > 0 and isinstance(costs, Moving)), text
 
 
 def test_predicted_beside_actual() -> None:
