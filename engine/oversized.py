@@ -1,19 +1,22 @@
 """Prompts that a model will refuse, found before anything runs: which, and by how much.
 
 Of a prompt that holds values of earlier calls only the part known from the row is counted, so what
-is found is certain; more may turn out too long when values arrive.
+is found is certain; more may turn out too long when values arrive. Bodies of maps are looked at for
+every item of a list that the row knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from ..dag.arg import refs, resolve
+from ..dag.arg import Arg, Args, refs, resolve
 from ..dag.errors import PlaitError
-from ..dag.messages import Prompt, user
-from ..dag.nodes import Const, LLMCall, Project, Workflow
+from ..dag.messages import Message, Prompt, user
+from ..dag.names import counted_name, named_nodes
+from ..dag.nodes import Const, LLMCall, Map, Project, Workflow
 from ..dag.numbering import Row
 from ..dag.template import Template, Text, project
 from .row import row_id
@@ -35,6 +38,7 @@ class Oversized:
     """The longest prompt of a call, where it is longer than its model takes."""
 
     node: str
+    """The name under which a run counts it."""
     model: str
     row: str | int
     tokens: int
@@ -63,29 +67,29 @@ def oversized(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, Reader]
 ) -> list[Oversized]:
     """The calls of a workflow that some rows make with prompts their models refuse."""
-    calls = [n for n in workflow.nodes.values() if isinstance(n, LLMCall)]
-    longest: dict[str, list[tuple[int, str | int, Prompt]]] = {node.id: [] for node in calls}
+    calls = {name: n.model for name, n in named_nodes(workflow) if isinstance(n, LLMCall)}
+    longest: dict[str, list[tuple[str | int, Prompt]]] = {name: [] for name in calls}
     for place, row in enumerate(rows):
         if row is None:
             continue
-        for node, prompt in _prompts(workflow, calls, row):
+        for name, prompt in _prompts(workflow, row):
             size = sum(len(m.content) for m in prompt)
-            if size >= _room(models[node.model])[0]:  # a token is a character at least
-                longest[node.id].append((size, row_id(row, place), prompt))
-    found = (_longest(node, longest[node.id], models[node.model]) for node in calls)
+            if size >= _room(models[calls[name]])[0]:  # a token is a character at least
+                longest[name].append((row_id(row, place), prompt))
+    found = (_longest(name, longest[name], alias, models[alias]) for name, alias in calls.items())
     return [one for one in found if one is not None]
 
 
 def _longest(
-    node: LLMCall, prompts: list[tuple[int, str | int, Prompt]], model: Reader
+    name: str, prompts: list[tuple[str | int, Prompt]], alias: str, model: Reader
 ) -> Oversized | None:
     room, limit = _room(model)
-    found = [(len(model.encode(prompt)), row) for _, row, prompt in prompts]
+    found = [(len(model.encode(prompt)), row) for row, prompt in prompts]
     over = [(tokens, row) for tokens, row in found if tokens > room]
     if not over:
         return None
     tokens, row = max(over, key=lambda one: one[0])
-    return Oversized(node.id, node.model, row, tokens, room, limit, len(over))
+    return Oversized(name, alias, row, tokens, room, limit, len({row for _, row in over}))
 
 
 def _room(model: Reader) -> tuple[int, str]:
@@ -93,25 +97,56 @@ def _room(model: Reader) -> tuple[int, str]:
     return (memory, "KV memory") if memory < context else (context, "context")
 
 
-def _prompts(workflow: Workflow, calls: list[LLMCall], row: Row) -> Iterator[tuple[LLMCall, Any]]:
-    """The known parts of a row's prompts."""
+def _prompts(workflow: Workflow, row: Row) -> Iterator[tuple[str, list[Message]]]:
+    """The known parts of a row's prompts, each with the name of its call."""
     try:
         values = read_inputs(workflow.inputs, row)
-        for node in workflow.nodes.values():
-            if isinstance(node, Const):
-                values[node.id] = node.value
-            elif isinstance(node, Project) and all(id in values for id in refs(node.of)):
-                values[node.id] = project(resolve(node.of, values), node.path)
     except PlaitError:
         return  # the row fails when it begins
-    for node in calls:
-        known = {n: resolve(a, values) for n, a in node.bound if all(i in values for i in refs(a))}
-        if isinstance(node.prompt, Template):
-            try:
-                prompt = _part(node.prompt, known).render(known)
-            except PlaitError:
-                continue
-            yield node, [user(prompt)] if isinstance(prompt, str) else prompt
+    yield from _prompts_in(workflow, values)
+
+
+def _prompts_in(
+    workflow: Workflow, values: dict[str, Any], way: tuple[str, ...] = ()
+) -> Iterator[tuple[str, list[Message]]]:
+    """The same of a workflow or body with these inputs; `way` leads to the body."""
+    for node in workflow.nodes.values():
+        with suppress(PlaitError):  # the row fails there, and nothing behind it is known
+            match node:
+                case Const(value=value):
+                    values[node.id] = value
+                case Project(of=of, path=path) if _known(of, values):
+                    values[node.id] = project(resolve(of, values), path)
+                case LLMCall(prompt=Template() as template):
+                    known = _resolved(node.bound, values)
+                    prompt = _part(template, known).render(known)
+                    messages = [user(prompt)] if isinstance(prompt, str) else prompt
+                    yield counted_name(way, node.id), messages
+                case Map(over=over) if _known(over, values):
+                    for inputs in _items(node, values):
+                        yield from _prompts_in(node.body, inputs, (*way, node.id))
+
+
+def _items(node: Map, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is known of the inputs of a map's body, item by item."""
+    items = resolve(node.over, values)
+    if not isinstance(items, list | tuple) or len(items) > node.max_width:
+        return  # the row fails there
+    shared = _resolved(node.bound, values)
+    unknown = {name for name, _ in node.bound} - shared.keys()
+    inputs = tuple(i for i in node.body.inputs if i.id not in unknown)
+    for item in items:
+        with suppress(PlaitError):  # the row fails there
+            yield read_inputs(inputs, {**shared, node.item: item})
+
+
+def _known(arg: Arg, values: Mapping[str, Any]) -> bool:
+    return all(id in values for id in refs(arg))
+
+
+def _resolved(bound: Args, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of which everything is known."""
+    return {name: resolve(arg, values) for name, arg in bound if _known(arg, values)}
 
 
 def _part(template: Template, known: Mapping[str, Any]) -> Template:
