@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from .explain import one_line
+
 if TYPE_CHECKING:
     from .logical import Plan
     from .rules import Rule
@@ -24,9 +26,10 @@ class Told:
             self._last = _text(before)
             self.parts.append(f"-- as written\n{self._last}")
         text = _text(after)
+        shown = [] if text == self._last else [text]
+        shown += _changed_prompts(before, after)
         what = (inspect.getdoc(rule) or "").partition("\n")[0]
-        shown = SAME if text == self._last else text
-        self.parts.append(f"-- after {rule.__name__}: {what}\n{shown}")
+        self.parts.append("\n".join((f"-- after {rule.__name__}: {what}", *(shown or [SAME]))))
         self._last = text
 
     def __str__(self) -> str:
@@ -37,3 +40,12 @@ def _text(plan: Plan) -> str:
     moved = (part for part in plan.parts if part.order is not None)
     orders = (f"order of rows in {p.workflow.name}: {list(p.order or ())[:12]} ..." for p in moved)
     return "\n".join([str(plan), *orders])
+
+
+def _changed_prompts(before: Plan, after: Plan) -> list[str]:
+    """Prompts that a rule has changed, whole: in the plan's text they may be cut before that."""
+    known = {(step.name, step.prompt) for step in before.steps}
+    return [
+        f"prompt of %{step.number}, now: {one_line(step.prompt)}"
+        for step in after.steps if step.prompt and (step.name, step.prompt) not in known
+    ]  # fmt: skip

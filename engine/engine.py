@@ -65,6 +65,12 @@ class Engine:
         if max_rows < 1:
             raise ConfigError(f"max_rows={max_rows} is out of range: at least 1")
         aliases = dict(models or {})
+        if model is not None and str(aliases.get("default", model)) != str(model):
+            both = f"model={str(model)!r} and models={{'default': {str(aliases['default'])!r}}}"
+            raise ConfigError(f"{both} contradict: give one of them")
+        if devices and device != "auto":
+            both = f"device={device!r} and devices={list(devices)!r}"
+            raise ConfigError(f"{both} contradict: give one of them")
         if model is not None or not aliases:
             aliases["default"] = model if model is not None else "demo"
         check_disabled(disable)

@@ -7,11 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 from ..dag.cost import Cost
-from ..dag.errors import InputError
 from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
@@ -30,7 +27,6 @@ from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import rehearse_on
-from .rundir import RunDir
 
 REHEARSED_TOKENS = 60_000
 """Tokens that a rehearsal generates at most: each of these bounds takes about a second."""
@@ -138,15 +134,3 @@ def _part(
         return plan
     first: Sequence[Row | None] = list(islice(rows, max(1, int(plan.rows * share))))
     return make_plan(workflow, first, disable=off, measure=plan.measure, memory=plan.memory)
-
-
-def last_session(run: Path) -> Mapping[str, Any]:
-    """The last start of a run: its counters, and what was expected when it began.
-
-    Raises InputError when it has none yet.
-    """
-    sessions = RunDir(run).read().get("sessions", [])
-    if not sessions or "stats" not in sessions[-1]:
-        raise InputError(f"{run} holds no finished run: run it first")
-    session: Mapping[str, Any] = sessions[-1]
-    return session

@@ -46,7 +46,10 @@ class Settings:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit {self.limit} is out of range: at least 1")
         self.errors_allowed(1)
-        check_disabled(self.disable)
+        check_disabled(self.disable, self.plan)
+        if self.devices and self.device != "auto":
+            both = f"--device {self.device} and --devices {','.join(self.devices)}"
+            raise ConfigError(f"{both} contradict: give one of them")
 
     def engine(self) -> Engine:
         """The engine these settings ask for."""

@@ -15,20 +15,12 @@ from ...dag.errors import InputError
 from ..results import read_results
 from ..rows import find_rows
 from ..rundir import RunDir
+from ..starts import SUMMED, nodes_of
 from .tracks import Tracks, read_tracks
 
 SLOWEST, SAMPLES, EXAMPLES = 10, 8, 3
 _ITEM = re.compile(r"\[\d+\]")
 """The item of a map or round of a loop in a node's path; counts are for all of them."""
-SUMMED = (
-    "calls",
-    "merged",
-    "errors",
-    "seconds",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-)
 
 
 @dataclass(slots=True)
@@ -82,13 +74,7 @@ class Facts:
     @property
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Counters of every node, summed over all starts."""
-        found: dict[str, dict[str, Any]] = {}
-        for session in self.sessions:
-            for name, node in session.get("stats", {}).get("nodes", {}).items():
-                sums = found.setdefault(name, {"operator": node["operator"]})
-                for key in SUMMED:
-                    sums[key] = sums.get(key, 0) + node.get(key, 0)
-        return found
+        return nodes_of(self.sessions)
 
     @property
     def predicted(self) -> dict[str, Any]:

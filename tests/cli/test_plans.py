@@ -50,10 +50,33 @@ def test_an_unknown_rule_lists_the_known_ones(rows: Path, plait: Plait) -> None:
 
 
 def test_a_resumed_run_keeps_its_choice(rows: Path, plait: Plait) -> None:
-    ended = plait(*RUN, "--no-plan", "--disable", "order_rows", "--limit", "1", "--run-dir", "r")
+    ended = plait(*RUN, "--no-plan", "--limit", "1", "--run-dir", "r")
     assert ended.code == 0
     plan = (rows / "r" / "plan.json").read_text("utf-8")
     assert '"rules": []' in plan
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--no-plan --disable order_rows", "--no-plan and --disable order_rows contradict"),
+        ("--model a --models default=b", "--model a and --models default=b contradict"),
+        ("--models x=a --models x=b", "--models x=a and --models x=b contradict"),
+    ],
+)
+def test_options_that_contradict_are_refused(
+    rows: Path, plait: Plait, given: str, told: str
+) -> None:
+    for command in (RUN, ("explain", "wf.py", "-i", "rows.jsonl")):
+        ended = plait(*command, *given.split())
+        assert ended.code == 1 and told in ended.err and ended.out == ""
+
+
+def test_options_that_say_the_same_twice_are_not(rows: Path, plait: Plait) -> None:
+    twice = ("--model", "demo", "--models", "default=demo", "--models", "x=a", "--models", "x=a")
+    assert plait(*RUN, *twice).code == 0
+    ended = plait(*RUN, "--device", "cpu", "--devices", "cpu,cpu")
+    assert ended.code == 1 and "--device cpu and --devices cpu,cpu contradict" in ended.err
 
 
 def test_explain_and_plan_json_show_what_stands_on_which_device(rows: Path, plait: Plait) -> None:
@@ -70,6 +93,14 @@ def test_explain_and_plan_json_show_what_stands_on_which_device(rows: Path, plai
     followed = json.loads((rows / "two" / "plan.json").read_text("utf-8"))
     assert len(followed["placement"]["stages"][0]["workers"]) == 2 and followed["steps"]
     assert "placement" not in json.loads((rows / "one" / "plan.json").read_text("utf-8"))
+    one, two = (
+        json.loads((rows / name / "run.json").read_text("utf-8"))["sessions"][-1]["predicted"]
+        for name in ("one", "two")
+    )
+    assert one["nodes"].keys() == two["nodes"].keys() and two["seconds"] > 0
+    assert two["nodes"]["draft"]["engine_seconds"] > 0
+    report = (rows / "two" / "report.html").read_text("utf-8")
+    assert "Predicted on one device" in report
 
 
 def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:
@@ -80,6 +111,22 @@ def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:
     verbose = plait("explain", "wf.py", "-i", "rows.jsonl", "--verbose").out
     assert "-- after prune_unused" in verbose and "same as above" in verbose
     assert verbose.strip().endswith(planned.strip())
+    assert plait("explain", "wf.py", "-i", "rows.jsonl", "--no-plan", "--verbose").out == plain
+    changes = plait("explain", "wf.py", "-i", "rows.jsonl", "--verbose", "--json").json["changes"]
+    assert "\n".join(changes) in verbose and changes[0].startswith("-- as written")
+
+
+def test_a_run_in_several_starts_is_compared_whole(here: Path, plait: Plait) -> None:
+    write_rows(here / "rows.jsonl", [{"topic": topic} for topic in "abcd"])
+    to = ("-o", "out.jsonl", "--run-dir", "r")
+    assert plait(*RUN, *to, "--limit", "1").code == plait(*RUN, *to, "--resume").code == 0
+    compare = ("explain", "--analyze", "r", "-i", "rows.jsonl")
+    told = plait(*compare, "wf.py", "--json").json["analysis"]
+    (draft,) = (entry for entry in told if entry["node"] == "draft")
+    assert draft["predicted"][0] == draft["actual"][0] == 4
+    (here / "other.py").write_text((here / "wf.py").read_text().replace("report", "another"))
+    ended = plait(*compare, "other.py")
+    assert ended.code == 1 and "r is a run of the workflow 'report', not of 'another'" in ended.err
 
 
 def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(here: Path, plait: Plait) -> None:

@@ -131,6 +131,18 @@ def forget_the_config(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": "demo", "models": {"default": "x"}}, "model='demo' and models={'default': 'x'}"),
+        ({"device": "cpu", "devices": ["cpu"]}, r"device='cpu' and devices=\['cpu'\]"),
+    ],
+)
+def test_settings_that_contradict_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(plait.ConfigError, match=f"{words} contradict"):
+        Engine(**given)
+
+
+@pytest.mark.parametrize(
     ("harm", "words"),
     [
         (spoil, "not numbers"),

@@ -55,7 +55,6 @@ def explain(
 ) -> None:  # fmt: skip
     """Show what would run, before it runs."""
     from ..dag.analyze import analysis, compare
-    from ..dag.errors import ConfigError
     from ..dag.explain import explain as explained
     from ..dag.explain import told_cost
     from ..dag.hints import read_hints
@@ -63,17 +62,15 @@ def explain(
     from ..engine.history import estimates, expected
     from ..engine.loading import load
     from ..engine.planning import check_disabled
-    from ..engine.priced import last_session, price
+    from ..engine.priced import price
     from ..engine.rows import open_rows
+    from ..engine.starts import all_starts
 
-    check_disabled(disable or ())
-    if no_plan and disable:
-        names = ", ".join(disable)
-        raise ConfigError(f"--no-plan and --disable {names} contradict: no plan has no rules")
+    check_disabled(disable or (), not no_plan)
     graph = load(target).workflow
     given: Any = open_rows(Path(rows), graph.inputs, limit=limit) if rows is not None else ()
     told = Told()
-    session = last_session(analyze) if analyze is not None else None
+    session = all_starts(analyze, graph.name) if analyze is not None else None
     asked = models_of(model, models) if model or models or devices else {}
     known = expected(graph, session) if session is not None else estimates(runs, asked)
     known = replace(known, given=read_hints(graph, expect or ()))
@@ -90,9 +87,11 @@ def explain(
             extra["oversized"] = [one.as_dict() for one in found.oversized]
         if session is not None:
             extra["analysis"] = compare(found.plan, found.cost, session["stats"])
+        if verbose:
+            extra["changes"] = told.parts
         print_json({**found.plan.as_dict(), **extra})
         return
-    if verbose:
+    if verbose and told.parts:
         print(told)
     print(explained(found.plan, found.cost))
     if found.cost is not None:

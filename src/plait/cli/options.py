@@ -42,18 +42,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summ
 
 
 def models_of(model: str | None, further: list[str] | None) -> dict[str, str]:
-    """Models by alias, as `--model` and `--models` name them."""
+    """Models by alias, as `--model` and `--models` name them.
+
+    Raises ConfigError where two of them name different models for one alias.
+    """
     from ..dag.errors import ConfigError
 
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    if model is not None or not further:
+        found["default"] = (model or "demo", f"--model {model}")
     for text in further or ():
         alias, equals, path = text.partition("=")
         if not equals or not alias or not path:
             raise ConfigError(f"--models {text!r}: write it as ALIAS=MODEL")
-        found[alias] = path
-    if model is not None or not found:
-        found["default"] = model or "demo"
-    return found
+        known, option = found.setdefault(alias, (path, f"--models {text}"))
+        if known != path:
+            what = f"both name the model {alias!r}: give one of them"
+            raise ConfigError(f"{option} and --models {text} contradict: {what}")
+    return {alias: path for alias, (path, _) in found.items()}
 
 
 def devices_of(devices: str | None) -> tuple[str, ...]:

@@ -216,6 +216,25 @@ def test_verbose_shows_what_each_rule_changed() -> None:
     assert "12 LLM calls -> 4" in text.partition("after merge_calls")[2]
 
 
+def test_verbose_shows_what_changed_behind_the_part_of_a_prompt_that_is_shown() -> None:
+    @plait.llm
+    def advise(reader: str, document: str) -> str:
+        rules = "Advise the reader. " * 8
+        return rules + plait.unordered(f"R: {reader}", f"D: {document}", between=" ")
+
+    @plait.workflow
+    def flow(reader: str, document: str) -> str:
+        return advise(reader, document)
+
+    told = Told()
+    rows = [{"reader": f"reader {n}", "document": "one for all"} for n in range(4)]
+    make_plan(flow.workflow, rows, observe=told)
+    (changed,) = (part for part in told.parts if part.startswith("-- after reorder_parts"))
+    _, line = changed.splitlines()
+    assert line.startswith("prompt of %3, now: Advise the reader. ")
+    assert line.endswith("D: {document} R: {reader}")
+
+
 def test_a_write_of_a_side_that_is_never_taken_does_not_run() -> None:
     written: list[str] = []
 
