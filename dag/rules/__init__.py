@@ -33,8 +33,11 @@ RULES: tuple[Rule, ...] = (
     prune_unused,
     # Changes prompts, so before anything is found in them or compared.
     reorder_parts,
-    # These mark nodes, so they go before the rules that keep nodes in what they find.
+    # Marks prompts, whose parts have their order by now, and goes before the rules that keep nodes
+    # in what they find.
     split_prefill,
+    # Marks tools, for the same reason here, and behind fold_constants: a value that is known by now
+    # need not be waited for.
     hoist_tools,
     # Needs the final nodes. Fewer calls also means fewer prompts to compare.
     merge_calls,
