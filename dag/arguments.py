@@ -36,7 +36,8 @@ def _tool_arguments(node: ToolCall, workflow: Workflow) -> Iterator[Problem]:
     known = tool.parameters.get("properties", {})
     for name in signature.required if signature else tool.parameters.get("required", ()):
         if name not in bound:
-            yield at_node(node, f"{tool.name!r} misses argument {name!r}", None, tool.name)
+            message = f"{tool.name!r} misses argument {name!r}"
+            yield at_node(node, message, f"give {name}=...", tool.name)
     for name, arg in node.bound:
         if known and name not in known:
             hint = f"its arguments are {', '.join(known)}"
@@ -80,7 +81,7 @@ def _loop_arguments(node: Loop, workflow: Workflow) -> Iterator[Problem]:
         if body is not None and (not body.inputs or sum(i.default is ... for i in body.inputs) > 1):
             message = f"{body.name!r} must take one argument, the state, to be used in a loop"
             ready = False
-            yield at_node(node, message)
+            yield at_node(node, message, "give it one input that holds all of the state")
     if ready:
         yield from loop_misfits(node.body, node.until, node.state, workflow.nodes, node.source)
 
@@ -104,6 +105,6 @@ def _parts(of: Arg, path: Path, node: Node, workflow: Workflow) -> Iterator[Prob
         kind = field_type(kind, step)
 
 
-def at_node(node: Node, message: str, hint: str | None = None, name: str | None = None) -> Problem:
+def at_node(node: Node, message: str, hint: str, name: str | None = None) -> Problem:
     """A problem where a node stands in the source."""
     return problem_at(node.source, message, hint, name or node.id)

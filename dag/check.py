@@ -67,6 +67,9 @@ def problems_of(target: Any, models: Collection[str] | None = None) -> tuple[Pro
 # -- references --------------------------------------------------------------------------------
 
 
+_DEFINE = "define a node of this name"
+
+
 def _references(workflow: Workflow) -> Iterator[Problem]:
     """Names that stand for nothing."""
     nodes = workflow.nodes
@@ -76,15 +79,15 @@ def _references(workflow: Workflow) -> Iterator[Problem]:
         for name, arg in node.args():
             for id in _unknown(workflow, arg):
                 message = f"{node.id!r} takes {name!r} from {id!r}, which does not exist"
-                yield at_node(node, message, nearest(id, nodes))
+                yield at_node(node, message, nearest(id, nodes) or _DEFINE)
         if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
             bound = dict(node.bound)
             for name in dict.fromkeys(s.name for s in node.prompt.slots() if s.name not in bound):
                 message = f"the prompt of {node.id!r} has the slot {name!r}, which nothing fills"
-                yield at_node(node, message, nearest(name, bound))
+                yield at_node(node, message, nearest(name, bound) or "bind it to a value")
     for id in _unknown(workflow, workflow.output):
         message = f"the output of {workflow.name!r} is {id!r}, which does not exist"
-        yield problem_at(workflow.source, message, nearest(id, nodes))
+        yield problem_at(workflow.source, message, nearest(id, nodes) or _DEFINE)
 
 
 def _unknown(workflow: Workflow, arg: Arg) -> list[str]:
@@ -174,7 +177,8 @@ def _output(workflow: Workflow) -> Iterator[Problem]:
     given = type_of(workflow.output, workflow.nodes)
     if not workflow.live and not fits(given, workflow.type):
         message = f"{workflow.name!r} is declared to return {type_name(workflow.type)} but returns"
-        yield problem_at(workflow.source, f"{message} {type_name(given)}")
+        hint = "change the annotation or what is returned"
+        yield problem_at(workflow.source, f"{message} {type_name(given)}", hint)
     reason = cannot_be_json(workflow.type) or cannot_be_json(given)
     values = (value_cannot_be_json(value) for value in literals(workflow.output))
     reason = reason or next((found for found in values if found), None)

@@ -84,7 +84,7 @@ def loop(
     trace, source = _current("loop"), caller()
     if not 1 <= max_iters <= MAX_ITERS:
         message = f"max_iters={max_iters} is not 1 to {MAX_ITERS}"
-        trace.problems.append(problem_at(source, message))
+        trace.problems.append(problem_at(source, message, "give a bound in this range"))
     step = _one_input(trace, _body(trace, body), source)
     stop = _one_input(trace, _body(trace, until), source) if until is not None else None
     start = trace.arg(state)
@@ -134,7 +134,8 @@ def _item_input(
     ]  # fmt: skip
     free = [i for i in body.inputs if i.id not in shared]
     if not free:
-        problems.append(problem_at(source, f"{body.name!r} has no input left for the items"))
+        message = f"{body.name!r} has no input left for the items"
+        problems.append(problem_at(source, message, "leave one input for them"))
     problems += [
         problem_at(source, f"map over {body.name!r} misses input {i.id!r}", f"give {i.id}=...")
         for i in free[1:] if i.default is ...

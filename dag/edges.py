@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import is_typeddict
+
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import Problem
 from .nodes import Input, Node, Workflow
 from .source import Source, problem_at
-from .types import field_type, fits, item_type, type_name
+from .types import field_type, fits, hints_of, item_type, type_name
 
 
 def type_of(arg: Arg, nodes: Mapping[str, Node]) -> Any:
@@ -50,10 +52,11 @@ def misfit_item(
     kind = item_type(given)
     if kind is None:
         message = f"map goes over a list; {_what(over)} {type_name(given)}"
-        return problem_at(source, message, None, callee)
+        return problem_at(source, message, "give a list, or call the operator itself", callee)
     if not fits(kind, wanted):
         message = f"{callee!r} wants {type_name(wanted)} for {name!r}; the items are"
-        return problem_at(source, f"{message} {type_name(kind)}", None, callee)
+        hint = f"declare the items as {type_name(wanted)}"
+        return problem_at(source, f"{message} {type_name(kind)}", hint, callee)
     return None
 
 
@@ -69,7 +72,8 @@ def loop_misfits(
         if not fits(body.type, taken.type):
             message = f"{taker.name!r} wants {type_name(taken.type)} for {taken.id!r}; loop body"
             message = f"{message} {body.name!r} returns {type_name(body.type)}"
-            problems.append(problem_at(source, message, None, taker.name))
+            hint = "the result of the body goes in there: give both one type"
+            problems.append(problem_at(source, message, hint, taker.name))
     return [p for p in problems if p is not None]
 
 
@@ -83,21 +87,28 @@ def missing_part(id: str, kind: Any, step: str | int, source: Source | None) -> 
     try:
         field_type(kind, step)
     except KeyError:
-        fields = getattr(kind, "model_fields", None)
-        hint = f"it has {', '.join(fields)}" if fields else None
         message = f"{id!r} is a {type_name(kind)} and has no {step!r}"
-        return problem_at(source, message, hint, id)
+        return problem_at(source, message, _parts_of(kind), id)
     return None
+
+
+def _parts_of(kind: Any) -> str:
+    fields = getattr(kind, "model_fields", None) or (is_typeddict(kind) and hints_of(kind))
+    if fields:
+        return f"it has {', '.join(fields)}"
+    if item_type(kind) is not None:
+        return "take an item, such as [0], or all of them with a map"
+    return "declare a type that has it"
 
 
 def _what(arg: Arg) -> str:
     return f"{arg.id!r} is" if isinstance(arg, Ref) else "it is given"
 
 
-def _remedy(arg: Arg, given: Any, wanted: Any) -> str | None:
+def _remedy(arg: Arg, given: Any, wanted: Any) -> str:
     item = item_type(given)
     if item not in (None, Any) and fits(item, wanted):
         return "use plait.map to run it for every item"
     if isinstance(arg, Ref) and given is str and wanted in (int, float, bool):
         return "a model writes other types when its call is declared to return them"
-    return None
+    return f"give a value of type {type_name(wanted)}"

@@ -13,13 +13,14 @@ from .messages import Message
 from .nodes import Agent, LLMCall, Node, ToolSpec
 from .operators import Operator
 from .sampling import Sampling
-from .source import Source, problem_at
+from .source import Source, caller, problem_at
 from .template import Template
 from .types import item_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_TURNS = 1_000
+OPTION_HINT = "change the option, or leave it out for its default"
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -54,8 +55,13 @@ class LLMOperator(Operator[P, R]):
         self.dynamic = dynamic
         try:
             self.sampling = Sampling(**options)  # type: ignore[arg-type]
-        except (ConfigError, TypeError) as error:
-            raise WorkflowError(problem_at(self.source, f"@llm {self.name!r}: {error}")) from None
+        except TypeError as error:  # an option that is none
+            message = str(error).replace("Sampling.__init__()", f"@llm {self.name!r}")
+            hint = f"options are {', '.join(SamplingOptions.__annotations__)}"
+            raise WorkflowError(problem_at(self.source, message, hint)) from None
+        except ConfigError as error:
+            message = f"@llm {self.name!r}: {error}"
+            raise WorkflowError(problem_at(self.source, message, OPTION_HINT)) from None
         if self.sampling.n > 1 and item_type(self.signature.returns) is None:
             message = f"@llm {self.name!r} has n={self.sampling.n} and must return a list"
             raise WorkflowError(problem_at(self.source, message, "write -> list[...]"))
@@ -131,14 +137,17 @@ def agent(
     """
     specs = tuple(_spec(tool) for tool in tools)
     if not 1 <= max_turns <= MAX_TURNS:
-        raise WorkflowError(f"max_turns={max_turns} is out of range: 1 to {MAX_TURNS}")
+        message = f"max_turns={max_turns} is out of range: 1 to {MAX_TURNS}"
+        raise WorkflowError(problem_at(caller(), message, OPTION_HINT))
     return lambda body: AgentOperator(body, model, dynamic, options, specs, max_turns)
 
 
 def _spec(tool: Any) -> ToolSpec:
     spec = getattr(tool, "spec", None)
     if not isinstance(spec, ToolSpec):
-        raise WorkflowError(f"{tool!r} is not a tool: decorate it with @tool")
+        raise WorkflowError(
+            problem_at(caller(), f"{tool!r} is not a tool", "decorate it with @tool")
+        )
     return spec
 
 

@@ -93,20 +93,21 @@ class Operator(Shown, Generic[P, R]):
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name with defaults filled in; raises WorkflowError listing what is wrong."""
         names = [p.name for p in self.signature.parameters]
+        known = f"its arguments are {', '.join(names) or 'none'}"
         problems: list[Problem] = []
         if len(args) > len(names):
-            problems.append(self._misuse(f"takes {len(names)} arguments, {len(args)} were given"))
+            message = f"takes {len(names)} arguments, {len(args)} were given"
+            problems.append(self._misuse(message, known))
         bound = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in names:
-                hint = f"its arguments are {', '.join(names) or 'none'}"
-                problems.append(self._misuse(f"has no argument {name!r}", hint))
+                problems.append(self._misuse(f"has no argument {name!r}", known))
             elif name in bound:
-                problems.append(self._misuse(f"got argument {name!r} twice"))
+                problems.append(self._misuse(f"got argument {name!r} twice", "give it once"))
             bound[name] = value
         for p in self.signature.parameters:
             if p.name not in bound and p.default is ...:
-                problems.append(self._misuse(f"misses argument {p.name!r}"))
+                problems.append(self._misuse(f"misses argument {p.name!r}", f"give {p.name}=..."))
             bound.setdefault(p.name, p.default)
         if problems:
             raise WorkflowError(*problems)
@@ -120,7 +121,7 @@ class Operator(Shown, Generic[P, R]):
             if p.name in args or p.default is not ...
         )
 
-    def _misuse(self, message: str, hint: str | None = None) -> Problem:
+    def _misuse(self, message: str, hint: str) -> Problem:
         return problem_at(caller(), f"{self.name!r} {message}", hint, self.name)
 
     def node(self, id: str, bound: Args, source: Source | None) -> Node:

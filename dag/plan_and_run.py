@@ -9,11 +9,11 @@ from typing import Any, ParamSpec, TypeVar, Unpack
 from .arg import Args
 from .emitted import Offered, schema_of_tasks
 from .errors import WorkflowError
-from .llm import AgentOperator, LLMOperator, SamplingOptions
+from .llm import OPTION_HINT, AgentOperator, LLMOperator, SamplingOptions
 from .messages import Message, system
 from .nodes import Node, PlanAndRun, ToolSpec
 from .operators import Operator
-from .source import Source
+from .source import Source, caller, problem_at
 from .template import Template, Text
 from .types import type_name
 
@@ -63,15 +63,17 @@ def plan_and_run(
     more than `max_tasks` tasks with LimitError. Raises WorkflowError for options that cannot be.
     """
     if not 1 <= max_tasks <= MAX_TASKS:
-        raise WorkflowError(f"max_tasks={max_tasks} is out of range: 1 to {MAX_TASKS}")
+        message = f"max_tasks={max_tasks} is out of range: 1 to {MAX_TASKS}"
+        raise WorkflowError(problem_at(caller(), message, OPTION_HINT))
     for call in calls:
         if not isinstance(call, Operator):
-            raise WorkflowError(
-                f"{call!r} cannot be planned: give @tool, @llm and @agent functions"
-            )
+            hint = "give @tool, @llm and @agent functions"
+            raise WorkflowError(problem_at(caller(), f"{call!r} cannot be planned", hint))
     offered = {call.name: call for call in calls}
     if len(offered) < len(calls) or not offered:
-        raise WorkflowError("plan_and_run needs calls=[...], each with a name of its own")
+        message = "plan_and_run needs calls, each with a name of its own"
+        hint = "give calls=[...]; @tool(name=...) names a tool anew"
+        raise WorkflowError(problem_at(caller(), message, hint))
     return lambda body: PlanOperator(body, model, dynamic, options, offered, max_tasks)
 
 

@@ -25,7 +25,7 @@ class Source:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
-    def problem(self, message: str, hint: str | None = None, node: str | None = None) -> Problem:
+    def problem(self, message: str, hint: str, node: str | None = None) -> Problem:
         return Problem(message, self.file, self.line, hint, node)
 
 
@@ -67,10 +67,8 @@ def of_function(fn: Callable[..., Any]) -> Source | None:
     return Source(code.co_filename, code.co_firstlineno) if code is not None else None
 
 
-def problem_at(
-    source: Source | None, message: str, hint: str | None = None, node: str | None = None
-) -> Problem:
-    """A problem with its place, when the place is known."""
+def problem_at(source: Source | None, message: str, hint: str, node: str | None = None) -> Problem:
+    """A problem with its place, when the place is known. Every problem says what to do about it."""
     return (
         source.problem(message, hint, node) if source else Problem(message, None, None, hint, node)
     )

@@ -186,12 +186,14 @@ def record(
         except WorkflowError as error:
             trace.problems += error.problems
         except RecursionError:
-            trace.problems.append(problem_at(source, f"workflow {name!r} calls itself without end"))
+            message = f"workflow {name!r} calls itself without end"
+            trace.problems.append(problem_at(source, message, "use plait.loop to repeat a step"))
         except Exception as error:
             trace.cause = error
             if not trace.problems:  # otherwise it may just follow from what is noted
                 message = f"workflow {name!r} raised {type(error).__name__}: {first_line(error)}"
-                trace.problems.append(problem_at(of_error(error) or source, message))
+                hint = "it runs on handles: compute with values in a @tool"
+                trace.problems.append(problem_at(of_error(error) or source, message, hint))
         bound = tuple((id, Ref(id)) for id in trace.nodes)
         id = trace.fresh_id("output")
         trace.nodes[id] = Missing(id=id, bound=bound, source=source)

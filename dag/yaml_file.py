@@ -7,7 +7,7 @@ reported at once, each problem with its line. `docs/yaml.md` lists the keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .check import check
@@ -35,7 +35,9 @@ def load_yaml(text: str, file: str, load_tools: Callable[[str], Tools]) -> Workf
     """
     root, twice = read_text(text, file)
     reader = _Reader(root, load_tools)
-    reader.problems += [t.source.problem(f"the key {t.key!r} is given twice") for t in twice]
+    for t in twice:
+        message, hint = f"the key {t.key!r} is given twice", "rename or delete one"
+        reader.problems.append(t.source.problem(message, hint))
     workflow = reader.workflow()
     found = [*reader.problems, *check(workflow, models=reader.models, unused=False)]
     if found:
@@ -84,9 +86,11 @@ class _Reader:
                 found = self.load_tools(str(path.value))
             except UserError as error:
                 inner = error.problems if isinstance(error, WorkflowError) else ()
-                self.problems += inner
+                file, line = path.source.file, path.source.line
+                self.problems += [p if p.file else replace(p, file=file, line=line) for p in inner]
                 if not inner:
-                    self._wrong(path, f"tools cannot be loaded: {first_line(error)}")
+                    hint = "give a .py file beside this one, or the name of a module"
+                    self._wrong(path, f"tools cannot be loaded: {first_line(error)}", hint)
                 continue
             for name in [n for n in found if n in self.tools]:
                 self._wrong(path, f"the tool {name!r} is defined in two files", "rename one")
@@ -161,13 +165,13 @@ class _Reader:
     def _scope(self, names: tuple[str, ...]) -> Scope:
         return Scope(names, self.tools, self._operator, self.problems)
 
-    def _wrong(self, at: Value, message: str, hint: str | None = None) -> None:
+    def _wrong(self, at: Value, message: str, hint: str) -> None:
         self.problems.append(at.source.problem(message, hint))
 
     def _mapping(self, written: Value, what: str) -> dict[str, Value]:
         if isinstance(written.value, dict):
             return written.value
-        self._wrong(written, f"{what} must be a mapping of names to values")
+        self._wrong(written, f"{what} must be a mapping of names to values", "write name: value")
         return {}
 
 

@@ -23,13 +23,14 @@ def read_inputs(written: Value | None, scope: Scope) -> dict[str, Node]:
     elif isinstance(written.value, list):
         pairs = [(str(item.value), Value("any", item.source)) for item in written.value]
     else:
-        scope.wrong(written, "'inputs' must be a list of names, or a mapping of names to types")
+        message = "'inputs' must be a list of names, or a mapping of names to types"
+        scope.wrong(written, message, "write [topic] or {topic: string}")
         return {}
     inputs: dict[str, Node] = {}
     for name, value in pairs:
         check_name(name, value, scope)
         if name in inputs:
-            scope.wrong(value, f"the input {name!r} is given twice")
+            scope.wrong(value, f"the input {name!r} is given twice", "rename or delete one")
         inputs[name] = _input(name, value, scope)
     return inputs
 
@@ -44,8 +45,9 @@ def _input(name: str, written: Value, scope: Scope) -> Input:
     if long and "default" in fields:
         default = plain(fields["default"])
         if not fits(type(default), kind):
-            message = f"the default of {name!r} is {type_name(type(default))}"
-            scope.wrong(fields["default"], f"{message}, not {type_name(kind)}")
+            message = f"the default of {name!r} is {type_name(type(default))}, not"
+            hint = "change the default or the type"
+            scope.wrong(fields["default"], f"{message} {type_name(kind)}", hint)
     return Input(id=name, type=kind, default=default, source=written.source)
 
 

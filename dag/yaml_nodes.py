@@ -8,7 +8,7 @@ from .arg import Args
 from .control import MAX_ITERS, MAX_WIDTH
 from .edges import type_of
 from .errors import ConfigError, nearest, noting
-from .llm import MAX_TURNS, SamplingOptions
+from .llm import MAX_TURNS, OPTION_HINT, SamplingOptions
 from .messages import Role
 from .nodes import Agent, Branch, LLMCall, Loop, Map, Node, ToolSpec
 from .sampling import Sampling
@@ -46,13 +46,13 @@ def read_node(id: str, written: Value, scope: Scope) -> Node:
     """A node from its definition. What is wrong is noted, and a `Missing` node stands for it."""
     missing = Missing(id=id, source=written.source)
     fields = written.value
+    hint = f"give exactly one of {', '.join(KEYS)}"
     if not isinstance(fields, dict):
-        scope.wrong(written, f"node {id!r} must be a mapping like {{llm: ...}}")
+        scope.wrong(written, f"node {id!r} must be a mapping like {{llm: ...}}", hint)
         return missing
     kinds = [key for key in fields if key in KEYS]
     if len(kinds) != 1:
         has = f"has {' and '.join(kinds)}" if kinds else "says nothing to do"
-        hint = f"give exactly one of {', '.join(KEYS)}"
         unknown = [nearest(key, KEYS) for key in fields if not kinds]
         close = next((h for h in unknown if h and h.startswith("did")), None)
         scope.wrong(written, f"node {id!r} {has}", close or hint)
@@ -61,7 +61,9 @@ def read_node(id: str, written: Value, scope: Scope) -> Node:
     scope.keys(fields, (kind, *KEYS[kind]), f"a node with {kind!r}")
     absent = [key for key in REQUIRED.get(kind, ()) if key not in fields]
     for key in absent:
-        scope.wrong(written, f"node {id!r} needs the key {key!r} beside {kind!r}")
+        scope.wrong(
+            written, f"node {id!r} needs the key {key!r} beside {kind!r}", f"add {key}: ..."
+        )
     if absent:
         return missing
     readers = {"llm": _prompt_node, "agent": _prompt_node, "tool": _tool, "map": _map,
@@ -145,11 +147,12 @@ def _sampling(written: Value, scope: Scope) -> Sampling:
             options[key] = plain
         else:
             kinds = " or ".join(t.__name__ for t in _OPTION_TYPES[key])
-            scope.wrong(given, f"{key!r} must be of type {kinds}")
+            hint = "write numbers without quotes, texts in quotes, lists as [a, b]"
+            scope.wrong(given, f"{key!r} must be of type {kinds}", hint)
     try:
         return Sampling(**options)
     except (ConfigError, TypeError) as error:
-        scope.wrong(written, str(error))
+        scope.wrong(written, str(error), OPTION_HINT)
         return Sampling()
 
 
@@ -160,7 +163,8 @@ def _tool(id: str, kind: str, written: Value, scope: Scope) -> Node | None:
     fields: dict[str, Value] = written.value
     given = fields["args"].value if "args" in fields else {}
     if not isinstance(given, dict):
-        scope.wrong(fields["args"], "'args' must be a mapping of argument names to values")
+        message = "'args' must be a mapping of argument names to values"
+        scope.wrong(fields["args"], message, "write args: {name: value}")
         given = {}
     args = {name: scope.arg(value) for name, value in given.items()}
     name = scope.text(fields, kind)
@@ -200,7 +204,8 @@ def _map(id: str, kind: str, written: Value, scope: Scope) -> Node | None:
     over = scope.arg(fields["over"])
     shared = fields["with"].value if "with" in fields else {}
     if not isinstance(shared, dict):
-        scope.wrong(fields["with"], "'with' must be a mapping of input names to values")
+        message = "'with' must be a mapping of input names to values"
+        scope.wrong(fields["with"], message, "write with: {name: value}")
         shared = {}
     bound = tuple((name, scope.arg(value)) for name, value in shared.items())
     width = scope.whole(fields, "max_width", MAX_WIDTH, MAX_WIDTH)
@@ -208,7 +213,8 @@ def _map(id: str, kind: str, written: Value, scope: Scope) -> Node | None:
     free = [i.id for i in body.inputs if i.id not in shared] if body else []
     if body is None or not free:
         if body is not None:
-            scope.wrong(written, f"{body.name!r} has no input left for the items")
+            message = f"{body.name!r} has no input left for the items"
+            scope.wrong(written, message, "leave one input for them")
         return Missing(id=id, bound=(("over", over), *bound), source=written.source)
     return Map(
         id=id, body=body, item=free[0], over=over, bound=bound, max_width=width,

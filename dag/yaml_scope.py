@@ -32,14 +32,15 @@ class Scope:
 
     # -- problems ------------------------------------------------------------------------------
 
-    def wrong(self, at: Value, message: str, hint: str | None = None) -> None:
+    def wrong(self, at: Value, message: str, hint: str) -> None:
         self.problems.append(at.source.problem(message, hint))
 
     def keys(self, of: dict[str, Value], known: Collection[str], what: str) -> None:
         """Note keys that are not known here."""
         for key, value in of.items():
             if key not in known:
-                self.wrong(value, f"{what} has no key {key!r}", nearest(key, known))
+                hint = nearest(key, known) or "leave it out"
+                self.wrong(value, f"{what} has no key {key!r}", hint)
 
     def text(self, of: dict[str, Value], key: str, default: str = "") -> str:
         """A key's value if it is a text."""
@@ -48,7 +49,7 @@ class Scope:
             return default
         if isinstance(value.value, str):
             return value.value
-        self.wrong(value, f"{key!r} must be a text")
+        self.wrong(value, f"{key!r} must be a text", "put it in quotes")
         return default
 
     def whole(self, of: dict[str, Value], key: str, default: int, most: int) -> int:
@@ -58,7 +59,8 @@ class Scope:
             return default
         if type(value.value) is int and 1 <= value.value <= most:
             return value.value
-        self.wrong(value, f"{key!r} must be a whole number, 1 to {most}")
+        message = f"{key!r} must be a whole number, 1 to {most}"
+        self.wrong(value, message, "give a number in this range, without quotes")
         return default
 
     # -- references ----------------------------------------------------------------------------
@@ -69,7 +71,7 @@ class Scope:
         self.problems += problems
         for part in parts:
             if isinstance(part, Slot) and part.name not in self.names:
-                hint = nearest(part.name, self.names)
+                hint = nearest(part.name, self.names) or "name an input or a node"
                 self.wrong(at, f"{{{{{part.name}}}}} refers to nothing", hint)
         return parts
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .errors import WorkflowError
+from .errors import WorkflowError, first_line
 from .source import Source
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
@@ -46,19 +46,23 @@ def read_text(text: str, file: str) -> tuple[Value, list[Twice]]:
     Raises WorkflowError when it is not YAML, is over a bound, or holds several documents.
     """
     if len(text) > MAX_BYTES or len(text.encode(errors="replace")) > MAX_BYTES:
-        raise WorkflowError(Source(file, 1).problem(f"the file is over {MAX_BYTES >> 20} MiB"))
+        message = f"the file is over {MAX_BYTES >> 20} MiB"
+        raise WorkflowError(Source(file, 1).problem(message, "move its data into rows or a tool"))
     try:
         root = _Loader(text, file).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = f"this is not YAML: {error.problem or error.context}"
-        hint = "quote texts that hold {{...}} or ': '" if "mapping" in message else None
+        hint = "quote texts that hold {{...}} or ': ', close brackets, indent with spaces"
         line = mark.line + 1 if mark else 1
         raise WorkflowError(Source(file, line).problem(message, hint)) from None
     except yaml.YAMLError as error:
-        raise WorkflowError(Source(file, 1).problem(f"this is not YAML: {error}")) from None
+        message = f"this is not YAML: {first_line(error)}"
+        raise WorkflowError(Source(file, 1).problem(message, "delete this character")) from None
     if root is None:
-        raise WorkflowError(Source(file, 1).problem("the file is empty"))
+        raise WorkflowError(
+            Source(file, 1).problem("the file is empty", "write nodes: and output:")
+        )
     reader = _Reader(file)
     return reader.read(root, ()), reader.twice
 
@@ -77,7 +81,8 @@ class _Loader(yaml.SafeLoader):
         if self.depth > MAX_DEPTH:
             line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
             message = f"values are nested over {MAX_DEPTH} deep"
-            raise WorkflowError(Source(self.file, line).problem(message))
+            hint = "close brackets, or move deep data into rows or a tool"
+            raise WorkflowError(Source(self.file, line).problem(message, hint))
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -105,11 +110,12 @@ class _Reader:
         self.count += 1
         if self.count > MAX_VALUES:
             message = f"the file holds over {MAX_VALUES} values once its aliases are written out"
-            raise WorkflowError(source.problem(message))
+            raise WorkflowError(source.problem(message, "use fewer aliases"))
         if node.tag not in _TAGS:
             raise WorkflowError(source.problem(f"the tag {node.tag} is not read", "leave it out"))
         if any(node is outer for outer in above):
-            raise WorkflowError(source.problem("an alias stands inside of what it names"))
+            hint = "write out what is meant"
+            raise WorkflowError(source.problem("an alias stands inside of what it names", hint))
         inside = (*above, node)
         if isinstance(node, yaml.SequenceNode):
             return Value([self.read(item, inside) for item in node.value], source)

@@ -15,7 +15,7 @@ from ..dag.check import problems_of
 from ..dag.errors import InputError, PlaitError, Problem, WorkflowError, first_line, list_names
 from ..dag.nodes import Workflow
 from ..dag.operators import Operator
-from ..dag.source import of_error
+from ..dag.source import Source, of_error
 from ..dag.workflow import WorkflowFunction, as_workflow
 
 YAML = (".yaml", ".yml")
@@ -98,21 +98,22 @@ def run_file(path: Path) -> ModuleType:
     except PlaitError:
         raise
     except SyntaxError as error:
-        file, line = error.filename or str(path), error.lineno
-        problem = Problem(f"not Python: {error.msg}", _shown(file, path), line)
-        raise WorkflowError(problem) from error
+        place = Source(_shown(error.filename or str(path), path), error.lineno or 1)
+        hint = "correct this line or the one above it"
+        raise WorkflowError(place.problem(f"not Python: {error.msg}", hint)) from error
     except (Exception, SystemExit) as error:
         raise WorkflowError(_problem(path, error)) from error
     return module
 
 
 def _problem(path: Path, error: BaseException) -> Problem:
-    kind, place = type(error).__name__, of_error(error)
+    kind, place = type(error).__name__, of_error(error) or Source(str(path), 1)
     text = first_line(error)
     message = f"running the file raised {kind}" + (f": {text}" if text != kind else "")
-    if place is None:
-        return Problem(message, str(path), 1)
-    return Problem(message, _shown(place.file, path), place.line)
+    hint = f"`python {path}` shows how it came to this"
+    if isinstance(error, SystemExit):
+        hint = "put what runs the program under `if __name__ == '__main__':`"
+    return Source(_shown(place.file, path), place.line).problem(message, hint)
 
 
 def _shown(file: str, path: Path) -> str:
@@ -164,6 +165,8 @@ def _load_yaml(path: Path, data: bytes) -> Loaded:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise WorkflowError(Problem("not UTF-8", str(path), line)) from error
+        raise WorkflowError(
+            Source(str(path), line).problem("not UTF-8", "save it as UTF-8")
+        ) from error
     workflow = load_yaml(text, str(path), tools)
     return Loaded(path, None, digest.hexdigest(), workflow)

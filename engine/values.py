@@ -52,7 +52,8 @@ def constrain(node: LLMCall) -> Sampling:
         return dataclasses.replace(sampling, json_schema=adapter(kind).json_schema())
     except Exception as error:
         message = f"{node.name!r} returns {type_name(kind)}, which has no JSON schema"
-        problem = problem_at(node.source, f"{message}: {first_line(error)}", None, node.id)
+        hint = "use a pydantic model, or plain lists, dicts, texts and numbers"
+        problem = problem_at(node.source, f"{message}: {first_line(error)}", hint, node.id)
         raise WorkflowError(problem) from error
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..dag.errors import InputError, Problem, WorkflowError, first_line
-from ..dag.source import problem_at
+from ..dag.errors import InputError, WorkflowError, first_line
+from ..dag.source import Source, of_error, problem_at
 from .tool import Tool
 
 AnyTool = Tool[..., Any]
@@ -48,7 +47,9 @@ def load_tools(where: str, folder: Path | None = None) -> dict[str, AnyTool]:
     found = tools_of(module)
     if not found:
         hint = "decorate a function in it with @tool"
-        raise WorkflowError(Problem(f"{where!r} has no tools", hint=hint))
+        file = getattr(module, "__file__", None)
+        place = Source(file, 1) if file else None
+        raise WorkflowError(problem_at(place, f"{where!r} has no tools", hint))
     return found
 
 
@@ -102,6 +103,8 @@ def _failed(name: str, error: BaseException, file: str | None) -> WorkflowError:
     """What to raise when a module raised this while it was run: SystemExit, say."""
     message = f"{name!r} cannot be run: {type(error).__name__}: {first_line(error)}"
     if isinstance(error, SyntaxError):
-        return WorkflowError(Problem(message, error.filename, error.lineno))
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    return WorkflowError(Problem(message, file, lines[-1].lineno if lines else None))
+        wrong = Source(error.filename or str(file), error.lineno or 1)
+        return WorkflowError(wrong.problem(message, "correct this line or the one above it"))
+    place = of_error(error) or (Source(file, 1) if file else None)
+    hint = f"`python {file or f'-m {name}'}` shows how it came to this"
+    return WorkflowError(problem_at(place, message, hint))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dag.errors import InputError, ToolError, WorkflowError
+from ..dag.source import caller, problem_at
 from .tool import MAX_OUTPUT, Tool, tool
 
 WORKER = Path(__file__).with_name("sql_worker.py")
@@ -38,8 +39,9 @@ def sqlite_tool(
     that says so. Raises InputError when there is no such file.
     """
     if not 1 <= max_rows <= 1_000_000 or not 0 < max_seconds <= 3_600:
-        message = f"max_rows={max_rows}, max_seconds={max_seconds}"
-        raise WorkflowError(f"{message} are out of range: 1 to 1000000 rows, above 0 to 3600 s")
+        message = f"max_rows={max_rows}, max_seconds={max_seconds} are out of range"
+        hint = "give 1 to 1000000 rows, above 0 to 3600 s"
+        raise WorkflowError(problem_at(caller(), message, hint))
     workers = _Workers(_uri(path))
     limits = {"seconds": max_seconds, "rows": max_rows, "size": MAX_OUTPUT}
 

@@ -56,22 +56,22 @@ class Tool(Operator[P, R]):
         )  # fmt: skip
 
     def _check_options(self) -> None:
-        wrong = [
-            message
-            for ok, message in (
-                (_NAME.fullmatch(self.name), "needs a name of letters, digits, _ and -"),
-                (self.effect in EFFECTS, f"has effect={self.effect!r}: pure, read or write"),
+        problems = [
+            problem_at(self.source, f"tool {self.name!r} {message}", hint)
+            for ok, message, hint in (
+                (_NAME.fullmatch(self.name), "needs a name of letters, digits, _ and -",
+                 "give @tool(name=...)"),
+                (self.effect in EFFECTS, f"has effect={self.effect!r}", "say pure, read or write"),
                 (_within(self.timeout, 0, MAX_TIMEOUT) and self.timeout > 0,
-                 f"has timeout={self.timeout!r}: seconds, above 0 to {MAX_TIMEOUT:.0f}"),
+                 f"has timeout={self.timeout!r}", f"give seconds, above 0 to {MAX_TIMEOUT:.0f}"),
                 (isinstance(self.retries, int) and _within(self.retries, 0, MAX_RETRIES),
-                 f"has retries={self.retries!r}: 0 to {MAX_RETRIES}"),
+                 f"has retries={self.retries!r}", f"give 0 to {MAX_RETRIES}"),
                 (isinstance(self.max_output, int) and _within(self.max_output, 1, 2**30),
-                 f"has max_output={self.max_output!r}: bytes, 1 to {2**30}"),
+                 f"has max_output={self.max_output!r}", f"give bytes, 1 to {2**30}"),
             )
             if not ok
         ]  # fmt: skip
-        problems = [problem_at(self.source, f"tool {self.name!r} {m}") for m in wrong]
-        if not wrong and self.retries and self.effect == "write" and not self.idempotent:
+        if not problems and self.retries and self.effect == "write" and not self.idempotent:
             message = f"tool {self.name!r} writes, so retries={self.retries} could write twice"
             hint = 'say effect="read" or "pure", or idempotent=True if a second run does no harm'
             problems.append(problem_at(self.source, message, hint))
@@ -126,14 +126,12 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _check_function(fn: Any) -> None:
-    message = None
     if isinstance(fn, Operator) or not inspect.isroutine(fn):
-        message = f"@tool takes a function, not {fn!r}"
-    elif inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        message = f"tool {fn.__name__!r} is a generator; return a list instead"
-    if message:
-        source = of_function(fn) if inspect.isroutine(fn) else caller()
-        raise WorkflowError(problem_at(source, message))
+        message, hint = f"@tool takes a function, not {fn!r}", "write a `def` and decorate it once"
+        raise WorkflowError(problem_at(caller(), message, hint))
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        message = f"tool {fn.__name__!r} is a generator"
+        raise WorkflowError(problem_at(of_function(fn), message, "return a list instead"))
 
 
 def _awaited(kind: Any) -> tuple[Any, bool]:

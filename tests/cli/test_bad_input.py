@@ -143,10 +143,12 @@ def test_a_line_that_is_too_long_is_not_kept_in_memory(
 
 
 WORKFLOWS: list[tuple[str, str]] = [
+    ("def x(:\n", "(correct this line or the one above it)"),
     ("def x(:\n", "wf.py:1: not Python"),
     ("a = 1\nb = a / 0\n", "wf.py:2: running the file raised ZeroDivisionError"),
+    ("a = 1 / 0\n", "division by zero (`python wf.py` shows how it came to this)"),
     ("import no_such_module_anywhere\n", "wf.py:1: running the file raised ModuleNotFoundError"),
-    ("import sys\nsys.exit(5)\n", "wf.py:2: running the file raised SystemExit"),
+    ("import sys\nsys.exit(5)\n", "wf.py:2: running the file raised SystemExit: 5 (put what"),
     ("x = 1\n", "wf.py holds no workflow"),
     ("from plait import llm\n@llm\ndef a(topic: str) -> str: return topic\n"
      "@llm\ndef b(topic: str) -> str: return topic\n", "say which with wf.py:NAME"),

@@ -80,7 +80,7 @@ def test_good_workflows_have_no_problems() -> None:
     assert [problems_of(op) for op in (draft, lookup, solve, send)] == [(), (), (), ()]
 
 
-MADE: dict[str, tuple[Workflow, str, str | None]] = {
+MADE: dict[str, tuple[Workflow, str, str]] = {
     "unknown reference": (
         workflow(call("first"), call("second", "frist"), output=Ref("second")),
         "'second' takes 'x' from 'frist', which does not exist", "did you mean 'first'?",
@@ -108,11 +108,11 @@ MADE: dict[str, tuple[Workflow, str, str | None]] = {
     ),
     "empty slot": (
         workflow(call("a", None, prompt=Template((Text("user", (Slot("y"),)),))), output=Ref("a")),
-        "the prompt of 'a' has the slot 'y', which nothing fills", None,
+        "the prompt of 'a' has the slot 'y', which nothing fills", "bind it to a value",
     ),
     "missing argument": (
         workflow(Input(id="n", type=int), tool_call("found", limit="n"), output=Ref("found")),
-        "'search' misses argument 'query'", None,
+        "'search' misses argument 'query'", "give query=...",
     ),
     "unknown argument": (
         workflow(call("a"), tool_call("found", query="a", page="a"), output=Ref("found")),
@@ -123,16 +123,20 @@ MADE: dict[str, tuple[Workflow, str, str | None]] = {
         "'search' wants int for 'limit'; 'a' is str",
         "a model writes other types when its call is declared to return them",
     ),
+    "argument of another wrong type": (
+        workflow(Input(id="n", type=int), tool_call("found", query="n"), output=Ref("found")),
+        "'search' wants str for 'query'; 'n' is int", "give a value of type str",
+    ),
     "map over a text": (
         workflow(call("a"), Map(id="m", body=BODY, item="item", over=Ref("a"), max_width=9,
                                 source=Source("made.py", 2)), output=Ref("m")),
-        "map goes over a list; 'a' is str", None,
+        "map goes over a list; 'a' is str", "give a list, or call the operator itself",
     ),
     "map with wrong items": (
         workflow(Input(id="a", type=list[str]),
                  Map(id="m", body=BODY, item="item", over=Ref("a"), max_width=9,
                      source=Source("made.py", 2)), output=Ref("m")),
-        "'made' wants int for 'item'; the items are str", None,
+        "'made' wants int for 'item'; the items are str", "declare the items as int",
     ),
     "map without an input": (
         workflow(Input(id="a", type=list[str]),
@@ -144,13 +148,21 @@ MADE: dict[str, tuple[Workflow, str, str | None]] = {
         workflow(Input(id="a", type=int), Loop(id="l", body=BODY, state=Ref("a"), until=None,
                                                max_iters=2, source=Source("made.py", 2)),
                  output=Ref("l")),
-        "'made' wants int for 'item'; loop body 'made' returns str", None,
+        "'made' wants int for 'item'; loop body 'made' returns str",
+        "the result of the body goes in there: give both one type",
     ),
     "no such field": (
         workflow(Input(id="a", type=Facts),
                  Project(id="p", of=Ref("a"), path=("names", "first"), source=Source("made.py", 2)),
                  output=Ref("p")),
-        "'a.names' is a list[str] and has no 'first'", None,
+        "'a.names' is a list[str] and has no 'first'",
+        "take an item, such as [0], or all of them with a map",
+    ),
+    "no such field of a text": (
+        workflow(Input(id="a", type=str),
+                 Project(id="p", of=Ref("a"), path=("size",), source=Source("made.py", 2)),
+                 output=Ref("p")),
+        "'a' is a str and has no 'size'", "declare a type that has it",
     ),
     "no such field in a prompt": (
         workflow(Input(id="a", type=Facts),
@@ -158,9 +170,21 @@ MADE: dict[str, tuple[Workflow, str, str | None]] = {
                  output=Ref("b")),
         "'a' is a Facts and has no 'nam'", "it has names, year",
     ),
+    "loop over a body of two inputs": (
+        workflow(Input(id="a", type=int), Loop(id="l", body=TWO, state=Ref("a"), until=None,
+                                               max_iters=2, source=Source("made.py", 2)),
+                 output=Ref("l")),
+        "'made' must take one argument, the state, to be used in a loop",
+        "give it one input that holds all of the state",
+    ),
+    "output of nothing": (
+        workflow(output=Ref("a")),
+        "the output of 'made' is 'a', which does not exist", "define a node of this name",
+    ),
     "output of another type": (
         workflow(call("a"), output=Ref("a"), kind=int),
-        "'made' is declared to return int but returns str", None,
+        "'made' is declared to return int but returns str",
+        "change the annotation or what is returned",
     ),
 }  # fmt: skip
 
@@ -169,7 +193,7 @@ MADE: dict[str, tuple[Workflow, str, str | None]] = {
 def test_each_problem_is_found_with_its_place_and_a_hint(name: str) -> None:
     made, message, hint = MADE[name]
     (problem,) = check(made)
-    assert (problem.message, problem.hint) == (message, hint)
+    assert problem.hint and (problem.message, problem.hint) == (message, hint)
     assert problem.file == "made.py" and problem.line
 
 
@@ -231,8 +255,9 @@ def test_problems_of_compiling_and_of_checking_come_together() -> None:
             a = draft(a, 1)  # type: ignore[call-arg]
         return {"a": a, "b": shout(topic)}  # type: ignore[return-value]
 
-    messages = [p.message for p in problems_of(flow)]
-    assert messages == [
+    found = problems_of(flow)
+    assert all(p.hint for p in found)
+    assert [p.message for p in found] == [
         "the prompt body calls .upper() on text made from argument 'text' of 'shout'",
         "'lookup' is computed but its value is never used",
         "'flow' is declared to return int but returns dict",

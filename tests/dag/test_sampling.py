@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from plait import ConfigError, Sampling, WorkflowError, llm
+from plait import ConfigError, Sampling, WorkflowError, agent, llm
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,25 @@ def test_a_decorator_says_where() -> None:
         @llm(regex="(")
         def year(text: str) -> str:
             return text
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message", "hint"),
+    [
+        (llm, {"temprature": 1}, "@llm 'year' got an unexpected keyword argument", "temperature"),
+        (llm, {"top_p": 3}, "@llm 'year': top_p=3 is out of range", "leave it out"),
+        (agent, {"tools": [], "max_turns": 0}, "max_turns=0 is out of range", "leave it out"),
+        (agent, {"tools": [len]}, "is not a tool", "decorate it with @tool"),
+    ],
+)
+def test_an_option_that_cannot_be_has_a_place_and_a_hint(
+    make: Any, options: dict[str, Any], message: str, hint: str
+) -> None:
+    def year(text: str) -> str:
+        return text
+
+    with pytest.raises(WorkflowError) as caught:
+        make(**options)(year)
+    (problem,) = caught.value.problems
+    assert message in problem.message and hint in str(problem.hint)
+    assert problem.file == __file__ and problem.line

@@ -185,7 +185,7 @@ def test_compiling_raises_every_problem_of_tracing_at_once() -> None:
         "max_iters=0 is not 1 to 10000",
         "the workflow computes with 'draft'",
     ]
-    assert all(p.file == __file__ and p.line for p in caught.value.problems)
+    assert all(p.file == __file__ and p.line and p.hint for p in caught.value.problems)
 
 
 def test_a_loop_that_waits_for_a_value_ends() -> None:
@@ -249,6 +249,7 @@ def test_a_broken_workflow_names_its_problems_in_the_order_of_the_source() -> No
     with pytest.raises(WorkflowError) as caught:
         as_workflow(broken)
     lines = [p.line or 0 for p in caught.value.problems]
+    assert all(p.hint for p in caught.value.problems)
     assert len(lines) >= 3 and lines == sorted(lines)
 
 

@@ -214,8 +214,9 @@ def test_options_that_cannot_be_are_refused() -> None:
         ({"calls": [len]}, "cannot be planned"),
         ({"calls": [look_up], "max_tasks": 0}, "max_tasks=0"),
     ):
-        with pytest.raises(WorkflowError, match=told):
+        with pytest.raises(WorkflowError, match=told) as caught:
             plait.plan_and_run(**options)
+        assert caught.value.problems[0].file == __file__ and caught.value.problems[0].hint
 
 
 def test_texts_of_a_model_never_raise_anything_else() -> None:

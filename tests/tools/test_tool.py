@@ -147,7 +147,8 @@ def test_a_write_tool_with_retries_is_refused_unless_idempotent() -> None:
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(WorkflowError, match=message) as caught:
         tool(**options)(double.fn)
-    assert caught.value.problems[0].file == __file__
+    (problem,) = caught.value.problems
+    assert problem.file == __file__ and problem.hint
 
 
 class Opaque:
@@ -196,7 +197,7 @@ async def async_generator() -> AsyncIterator[int]:
 def test_what_cannot_be_a_tool(fn: Any, message: str) -> None:
     with pytest.raises(WorkflowError, match=message) as caught:
         tool(fn)
-    assert caught.value.problems[0].line
+    assert caught.value.problems[0].line and caught.value.problems[0].hint
 
 
 def test_tool_is_part_of_the_face() -> None:
