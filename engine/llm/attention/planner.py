@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,9 @@ GATHER_RUNS = 4
 """From this many runs on, an item's slots are copied together instead of read run by run."""
 GATHER_TAIL_RUNS = 16
 """The same for a single row, whose runs may be read together with those of other rows."""
+LONG = 8192
+"""Slots of one call: what it copies, widens to fp32 or scores takes no more memory, however long
+the run. A chunk on itself stays whole, and packed products go by blocks of rows instead."""
 OWN_ROWS = 512
 """Rows of one call of chunks on themselves: what it computes stays in the cache."""
 WIDE_ROWS = 64
@@ -32,10 +36,18 @@ class Part:
 
     def cut(self, count: int) -> Part:
         """Without its first slots."""
-        position, length = self.position + count, self.length - count
+        return self._piece(count, self.length - count)
+
+    def pieces(self) -> Iterator[Part]:
+        """The same in parts that are not too long."""
+        for first in range(0, self.length, LONG):
+            yield self._piece(first, min(LONG, self.length - first))
+
+    def _piece(self, first: int, length: int) -> Part:
+        position = self.position + first
         if self.slots is None:
-            return Part(self.start + count, length, position)
-        return Part(self.start, length, position, self.slots[count:])
+            return Part(self.start + first, length, position)
+        return Part(self.start, length, position, self.slots[first : first + length])
 
 
 class CallPlanner:
@@ -192,13 +204,14 @@ def _slots(runs: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> torch.T
 
 
 def _parts(item: Item) -> list[Part]:
-    """The item's runs, or all of them gathered."""
+    """The item's runs, or all of them gathered; in pieces, where they are long."""
     most = GATHER_RUNS if item.rows > 1 else GATHER_TAIL_RUNS
-    if len(item.runs) >= most or (item.causal and len(item.runs) > 1):
-        return [Part(0, item.length, item.position, _slots(item.runs))]
     parts: list[Part] = []
-    position = item.position
-    for start, length in item.runs:
-        parts.append(Part(start, length, position))
-        position += length
-    return parts
+    if len(item.runs) >= most or (item.causal and len(item.runs) > 1):
+        parts.append(Part(0, item.length, item.position, _slots(item.runs)))
+    else:
+        position = item.position
+        for start, length in item.runs:
+            parts.append(Part(start, length, position))
+            position += length
+    return parts if item.causal else [piece for part in parts for piece in part.pieces()]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from plait.cache.node import Node
-from plait.engine.llm.attention.calls import OwnCall, TailCall, WideCall
+from plait.engine.llm.attention import partial, planner
+from plait.engine.llm.attention.calls import OwnCall, PartCall, TailCall, WideCall
 from plait.engine.llm.attention.cpu import CpuAttention
 from plait.engine.llm.attention.cuda import CudaAttention
 from plait.engine.llm.attention.levels import Levels
@@ -93,6 +94,30 @@ LAYOUTS = layouts()
 @pytest.mark.parametrize("window", [None, 5, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
+    check_attention(window, extra)
+
+
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
+def test_long_runs_are_split(
+    monkeypatch: pytest.MonkeyPatch, window: int | None, extra: str
+) -> None:
+    monkeypatch.setattr(planner, "LONG", 16)
+    check_attention(window, extra)
+    for layout in LAYOUTS:
+        _, positions = own_slots(layout)
+        for call in CallPlanner(layout, positions, None, PAGES * PAGE).plan(wide=False).calls:
+            if isinstance(call, TailCall) or (isinstance(call, PartCall) and not call.causal):
+                assert call.length <= 16
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_without_the_flash_operator(monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
+    monkeypatch.setattr(partial, "_FLASH_CPU", None)
+    check_attention(window, "")
+
+
+def check_attention(window: int | None, extra: str) -> None:
     torch.manual_seed(1)
     pool = Pool([KVShape(KV_HEADS, SIZE, SIZE)], PAGES, PAGE, torch.device("cpu"), torch.float32)
     pool.keys[0].normal_()
