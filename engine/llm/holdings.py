@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ...cache.node import Eviction, Node
+from ...cache.paths import common
 from ...cache.radix import RadixTree
 from .costs import Costs, WayOut
 from .request import Request
@@ -35,10 +36,10 @@ class Holdings:
         self._mover = mover
         self._prefix_cache = prefix_cache
 
-    def place(self, request: Request, now: float, alone: bool) -> bool:
+    def place(self, request: Request, now: float, running: Sequence[Request]) -> bool:
         """Hold the cached prefix and take pages for the rest; False when they do not fit.
 
-        alone: nobody else runs, so that less room than is expected to be needed will do.
+        Where nobody else runs, less room than is expected to be needed will do.
         """
         known = request.tokens[:-1] if self._prefix_cache else []
         found = self.tree.acquire(known, now, request.salt)
@@ -47,7 +48,7 @@ class Holdings:
         need = self.pages_for(length - done)
         least = self.pages_for(len(request.tokens) - done)
         room = self.tree.allocator.free + self.tree.cached_pages
-        if need > room and not (alone and least <= room):
+        if need > room and (running or least > room):
             self.tree.release(node, now)
             return False
         pages = self._take(min(need, room), None, now)
@@ -57,6 +58,7 @@ class Holdings:
         request.reach = done + len(pages) * self.tree.page_size
         self.changes += 1
         self._copy_head(request, known)
+        self._copy_beside(request, known, running)
         if request.cached is None:
             request.cached = request.computed
         return True
@@ -79,6 +81,21 @@ class Holdings:
         if again.length == request.shared and again.copy_page is not None:
             self._mover.copy(again.copy_page, request.pages[0], again.copy_length)
             request.computed += again.copy_length
+
+    def _copy_beside(self, request: Request, known: list[int], running: Sequence[Request]) -> None:
+        """Copy what others have computed of the page in which the request leaves the tree: until
+        they end, the tree gets whole pages of their prompts only."""
+        first = request.shared
+        end = min(first + self.tree.page_size, len(known))
+        for other in running:
+            at = request.computed
+            if at >= end:
+                return
+            if other.node is request.node and other.computed > at and other.tokens[at] == known[at]:
+                same = common(other.tokens[first : min(other.computed, end)], known, first)
+                if first + same > at:
+                    self._mover.copy(other.pages[0], request.pages[0], same)
+                    request.computed = first + same
 
     def grow(self, request: Request, end: int, now: float) -> bool:
         """Pages up to position `end`; False when there is no room for them."""

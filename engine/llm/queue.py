@@ -16,7 +16,7 @@ PATIENCE = 128
 """How often a request may be passed over by such."""
 
 PageKey = tuple[int, tuple[int, ...]]
-"""(node, tokens of the next page): a page that somebody may be computing now."""
+"""(node, tokens of the next page, or as many as there are): what somebody may be computing now."""
 
 
 def order(request: Request) -> tuple[float, int]:
@@ -90,7 +90,7 @@ class Queue:
         end = request.shared + self._tree.page_size
         if request.node is None or not self._prefix_cache:
             return None
-        if request.computed >= end or end > len(request.tokens) or not request.prefilling:
+        if request.computed >= end or not request.prefilling:
             return None
         return request.node.id, tuple(request.tokens[request.shared : end])
 
@@ -99,10 +99,8 @@ class Queue:
         if not flight:
             return None
         found = self._tree.match(request.tokens[:-1], request.salt)
-        if found.inside < len(found.node.tokens):
+        if found.inside < len(found.node.tokens) or len(request.tokens) - found.total < 2:
             return None
         end = found.length + self._tree.page_size
-        if end >= len(request.tokens):
-            return None
         key = (found.node.id, tuple(request.tokens[found.length : end]))
         return key if key in flight else None

@@ -1,7 +1,8 @@
 """Which requests run in the next step, how many of their tokens, and who makes room.
 
 Plain Python without torch and without a clock, so that the simulator drives the same object.
-Each step mixes the newest token of every running request with as much prefill as fits the budget.
+Each step mixes the newest token of every running request with as much prefill as fits the budget:
+nobody's prompt, however long or urgent, holds up those who decode.
 
 - Order: priority, then arrival. A priority of 1 counts like an arrival `AGEING` seconds earlier,
   so whoever waits moves up at the same pace as everybody else and nobody waits for ever.
@@ -129,11 +130,18 @@ class Scheduler:
         """The chunks of the next step, in order. Empty only when nobody is left."""
         budget = self.limits.batch_tokens
         chunks: list[Chunk] = []
-        for request in self.running[:budget]:
+        running = self.running[:budget]
+        decoding = sum(not r.prefilling for r in running)  # a token is kept for each
+        for request in running:
             if request.node is None:  # preempted by one before it
                 continue
             computed = request.computed
-            count = min(len(request.tokens) - computed, budget)
+            left = len(request.tokens) - computed
+            if left == 1:
+                decoding -= 1
+            count = min(left, budget - decoding)
+            if count == 0:
+                continue
             end = computed + count
             if end > request.reach and not self._make_room(request, end, now):
                 continue
@@ -164,7 +172,7 @@ class Scheduler:
                 return
             if queue.park(request, flight):
                 continue
-            if not self.holdings.place(request, now, alone=not self.running):
+            if not self.holdings.place(request, now, self.running):
                 if not self.running:
                     raise CannotFit(request)
                 self._stuck = (self.changes, budget)

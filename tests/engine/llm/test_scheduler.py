@@ -38,12 +38,14 @@ class Sim:
         running: int = 8,
         costs: Costs = QUICK_MOVES,
         worth: Worth = always,
+        prefix_cache: bool = True,
     ) -> None:
         self.kv = [0] * (pages * PAGE)
         self.host_kv = [0] * (host_pages * PAGE)
         host = HostTier(PageAllocator(host_pages), self, worth) if host_pages else None
         self.tree = RadixTree(PageAllocator(pages), PAGE, host=host)
-        self.scheduler = Scheduler(self.tree, Limits(batch_tokens, running), self, costs)
+        limits = Limits(batch_tokens, running, prefix_cache)
+        self.scheduler = Scheduler(self.tree, limits, self, costs)
         self.now = 0.0
         self.numbers = 0
         self.computed = 0
@@ -162,6 +164,31 @@ def test_a_common_new_prefix_is_computed_once() -> None:
     assert len(sim.layouts) == 2, "the others should run together right after the first"
 
 
+def test_what_of_a_page_is_common_is_computed_once() -> None:
+    sim = Sim(pages=200, batch_tokens=200)
+    head = list(range(100, 142))
+    for i in range(6):
+        sim.ask([*head, i], out=3)
+    sim.run()
+    assert sim.computed == 42 + 6 * (1 + 2), "and the newest of three tokens is not computed"
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 7, 8])
+def test_of_equal_prompts_the_last_token_is_computed_for_each(length: int) -> None:
+    sim = Sim(pages=200, batch_tokens=200)
+    for _ in range(5):
+        sim.ask([1] * length, out=3)
+    sim.ask([1] * length, out=3, salt="x")
+    sim.run()
+    assert sim.computed == (length + 4) + length + 6 * 2
+    assert len(sim.layouts) == 4, "the others go one step behind the first"
+    alone = Sim(pages=200, batch_tokens=200, prefix_cache=False)
+    for _ in range(5):
+        alone.ask([1] * length, out=3)
+    alone.run()
+    assert alone.computed == 5 * (length + 2)
+
+
 def test_requests_that_share_nothing_do_not_wait() -> None:
     sim = Sim(pages=200, batch_tokens=200)
     for i in range(5):
@@ -190,6 +217,30 @@ def test_long_prompts_go_in_chunks_beside_decode() -> None:
     for _ in range(5):
         assert sum(c.count for c in sim.step()) == 16
     assert first.generated == before + 5
+
+
+def test_a_long_prompt_that_comes_first_does_not_hold_up_decoding() -> None:
+    sim = Sim(pages=200, batch_tokens=16)
+    others = [sim.ask([i] * 5, out=12) for i in range(3)]
+    sim.step()
+    sim.ask([9] * 100, out=2, priority=50.0)
+    sim.step()
+    before = [r.generated for r in others]
+    for _ in range(4):
+        assert sum(c.count for c in sim.step()) == 16
+    assert [r.generated for r in others] == [n + 4 for n in before]
+
+
+def test_those_who_decode_leave_room_for_a_prompt() -> None:
+    sim = Sim(pages=200, batch_tokens=3, running=8)
+    for i in range(3):
+        sim.ask([i], out=40)
+    while len(sim.scheduler.running) < 3:
+        sim.step()
+    urgent = sim.ask([9] * 6, out=1, priority=50.0)
+    for _ in range(45):
+        sim.step()
+    assert urgent in sim.finished
 
 
 def test_priority_goes_first_but_waiting_counts() -> None:
