@@ -83,6 +83,7 @@ class Counters(Tally):
     free_pages: int = 0
     cached_pages: int = 0
     held_pages: int = 0
+    """In nodes that somebody holds, and running requests' own."""
     total_pages: int = 0
 
     @property
@@ -101,7 +102,7 @@ class Counters(Tally):
 
 
 def snapshot(tally: Tally, scheduler: Scheduler) -> Counters:
-    """The counters now."""
+    """The counters now. While a step begins or ends, what they say of pages may be torn."""
     tree = scheduler.tree
     pages, host = tree.allocator, tree.host
     return Counters(
@@ -119,6 +120,6 @@ def snapshot(tally: Tally, scheduler: Scheduler) -> Counters:
         pins=len(tree.pins),
         free_pages=pages.free,
         cached_pages=tree.cached_pages,
-        held_pages=pages.total - pages.free - tree.cached_pages,
+        held_pages=tree.held_pages + sum(len(r.pages) for r in list(scheduler.running)),
         total_pages=pages.total,
     )

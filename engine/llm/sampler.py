@@ -109,7 +109,7 @@ def _logprob(row: torch.Tensor, token: int, top: int | None) -> TokenLogprob | N
     if top is None:
         return None
     logs = torch.log_softmax(row, dim=-1)
-    best = logs.topk(top) if top else None
+    best = logs.topk(min(top, len(logs))) if top else None
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True) if best else ()
     return TokenLogprob(token, float(logs[token]), tuple(pairs))
 

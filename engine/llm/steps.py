@@ -24,7 +24,7 @@ class Step:
     """In the engine's clock."""
     requests: int
     asked_tokens: int
-    """Prompt tokens of the requests that began in it."""
+    """Prompt tokens of the calls that began in it."""
     cached_tokens: int
     """Of those, found in the cache."""
     computed_tokens: int
@@ -74,10 +74,10 @@ class Step:
 
 
 def _fresh(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """The first chunks of their requests."""
+    """The first chunks of prompts that somebody asked for, each counted once."""
     return [
         c
         for c in chunks
         if c.start == c.request.cached and c.start < len(c.request.prompt)
-        and not c.request.preemptions
+        and not (c.request.preemptions or c.request.index or c.request.warm)
     ]  # fmt: skip

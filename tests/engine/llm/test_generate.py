@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from plait.engine.llm import LLM
 from plait.engine.llm.attention.plan import Layout
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.request import Chunk
-from plait.engine.llm.sampler import Draw, choose
+from plait.engine.llm.sampler import Draw, choose, seed_of, uniform
+
+from . import models
 
 Build = Callable[..., LLM]
 HOT = Sampling(max_tokens=20, temperature=1.0, ignore_eos=True)
@@ -80,14 +83,27 @@ def test_a_row_whose_allowed_tokens_the_model_rules_out_has_no_token() -> None:
     assert choose(logits, draws).tokens == [None, 3]
 
 
-async def test_n_generations_share_their_prompt(engine: Build) -> None:
-    llm = engine(page_size=4)
+@pytest.mark.parametrize("length", [9, 16, 30, 41])
+async def test_n_generations_share_their_prompt(engine: Build, length: int) -> None:
+    llm = engine()
     sampling = Sampling(max_tokens=8, temperature=1.0, n=5, ignore_eos=True)
-    prompt = list(range(10, 51))
+    prompt = list(range(10, 10 + length))
     answers = await llm.generate(prompt, sampling, seed=3)
     assert len({a.token_ids for a in answers}) == 5
-    assert [a.usage.prompt_tokens for a in answers] == [41, 0, 0, 0, 0]
-    assert llm.counters().prefill_tokens <= 41 + 4
+    assert [a.usage.prompt_tokens for a in answers] == [length, 0, 0, 0, 0]
+    assert [a.usage.cached_tokens for a in answers] == [0, 0, 0, 0, 0]
+    assert llm.counters().prefill_tokens == length + 4, "their last token is computed for each"
+    alone = await engine(prefix_cache=False).generate(prompt, sampling, seed=3)
+    assert [a.token_ids for a in answers] == [a.token_ids for a in alone]
+
+
+async def test_the_next_turn_finds_the_answer(engine: Build) -> None:
+    llm = engine()
+    prompt = list(range(10, 40))
+    answer = await one(llm, prompt, Sampling(max_tokens=40, ignore_eos=True))
+    more = [*prompt, *answer.token_ids, *range(60, 68)]
+    found = (await one(llm, more, Sampling(max_tokens=1))).usage
+    assert found.cached_tokens == 30 + 39, "the KV of an answer's last token is never computed"
 
 
 async def test_ends_of_a_generation(engine: Build) -> None:
@@ -119,14 +135,38 @@ async def test_stop_strings_end_the_text_before_them(engine: Build) -> None:
     assert "".join(shown) == cut.text
 
 
-async def test_logprobs_are_the_models_own(engine: Build) -> None:
+async def test_logprobs_are_the_models_own(
+    engine: Build, model_path: Callable[[str], Path]
+) -> None:
     llm = engine()
-    answer = await one(llm, [3, 4, 5], Sampling(max_tokens=6, logprobs=3, ignore_eos=True))
-    assert answer.logprobs is not None and len(answer.logprobs) == 6
-    for token, shown in zip(answer.token_ids, answer.logprobs, strict=True):
-        assert shown.token_id == token == shown.top[0][0]
-        assert shown.logprob == pytest.approx(shown.top[0][1])
-        assert shown.top[0][1] >= shown.top[1][1] >= shown.top[2][1]
+    prompt = [3, 4, 5]
+    for temperature in (0.0, 0.5):  # which has no part in them
+        sampling = Sampling(max_tokens=6, temperature=temperature, logprobs=3, ignore_eos=True)
+        answer = await one(llm, prompt, sampling)
+        assert answer.logprobs is not None and len(answer.logprobs) == 6
+        with torch.inference_mode():
+            tokens = torch.tensor([[*prompt, *answer.token_ids]])
+            logits = models.oracle(model_path("llama"))(tokens).logits[0, len(prompt) - 1 : -1]
+        logs = torch.log_softmax(logits, -1)
+        best = logs.topk(3)
+        for at, (token, shown) in enumerate(zip(answer.token_ids, answer.logprobs, strict=True)):
+            assert shown.token_id == token
+            assert shown.logprob == pytest.approx(float(logs[at, token]), abs=1e-4)
+            assert [number for number, _ in shown.top] == best.indices[at].tolist()
+            assert [log for _, log in shown.top] == pytest.approx(
+                best.values[at].tolist(), abs=1e-4
+            )
+
+
+def test_a_small_vocabulary_has_no_more_logprobs_than_tokens() -> None:
+    chosen = choose(torch.randn(1, 8), [Draw(Sampling(logprobs=20), 1, 0)])
+    assert chosen.logprobs[0] is not None and len(chosen.logprobs[0].top) == 8
+
+
+def test_draws_are_the_same_in_every_process_and_version() -> None:
+    """Or a run that is resumed would go on differently."""
+    assert (uniform(1, 0), uniform(7, 300)) == (0.9140224628703029, 0.3431892262116003)
+    assert seed_of(1, 2) == 16171810823986729605
 
 
 async def test_messages_go_through_the_chat_template(engine: Build) -> None:
@@ -375,12 +415,13 @@ async def test_every_step_says_what_it_did(engine: Build) -> None:
     prompt = list(range(10, 50))
     await llm.generate(prompt, settings)
     await llm.generate(prompt, settings)
+    await llm.generate(prompt, Sampling(max_tokens=5, temperature=1.0, n=3, ignore_eos=True))
     steps, total = llm.steps(), llm.counters()
     assert len(steps) == total.steps
     for name in ("computed", "prefill", "generated", "cached"):
         counted = sum(getattr(step, f"{name}_tokens") for step in steps)
         assert counted == getattr(total, f"{name}_tokens")
-    assert sum(step.asked_tokens for step in steps) == total.prompt_tokens == 80
+    assert sum(step.asked_tokens for step in steps) == total.prompt_tokens == 120
     for name in ("flops", "bytes_read", "distinct_read", "total_read"):
         assert sum(getattr(step, name) for step in steps) == pytest.approx(getattr(total, name))
     assert [s.computed_tokens for s in steps[:3]] == [16, 16, 8]
@@ -388,6 +429,38 @@ async def test_every_step_says_what_it_did(engine: Build) -> None:
     assert again.cached_tokens == 39 and again.hit_rate == 39 / 40
     assert all(a.began <= b.began and a.step_seconds >= a.model_seconds
                for a, b in itertools.pairwise(steps))  # fmt: skip
+
+
+async def test_what_is_computed_for_heads_nobody_asked_for(engine: Build) -> None:
+    llm = engine()
+    llm.warm(list(range(10, 110)), until=float("inf"))
+    while not (counters := llm.counters()).warmed_tokens:
+        await asyncio.sleep(0.001)
+    assert counters.prefill_tokens == sum(step.prefill_tokens for step in llm.steps()) == 100
+    assert sum(step.asked_tokens for step in llm.steps()) == counters.prompt_tokens == 0
+
+
+async def test_counted_pages_are_those_that_somebody_holds(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine()
+    slowly(llm, monkeypatch)
+    task = asyncio.create_task(one(llm, [3] * 40, Sampling(max_tokens=60, ignore_eos=True)))
+    while not llm.counters().generated_tokens:
+        await asyncio.sleep(0.001)
+    pages = llm._tree.allocator
+
+    def unaccounted() -> int:
+        found = llm._thread.call(llm.counters)
+        assert found.held_pages == (7 if found.running else 0)
+        return found.total_pages - found.free_pages - found.cached_pages - found.held_pages
+
+    assert unaccounted() == 0
+    lost = llm._thread.call(lambda: pages.take(1))
+    assert unaccounted() == 1, "a page that nobody holds is not called held"
+    llm._thread.call(lambda: pages.give(lost))
+    await task
+    assert unaccounted() == 0
 
 
 @pytest.mark.parametrize("moment", ["waiting", "prefill", "decode"])
