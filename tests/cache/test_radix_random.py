@@ -170,9 +170,12 @@ class Play:
             self.tree.unpin(self.pins.pop(self.rng.randrange(len(self.pins))), self.now)
 
     def evict(self) -> None:
-        before = self.tree.allocator.free
-        gone = self.tree.evict(self.rng.randrange(6), self.now)
-        assert self.tree.allocator.free == before + sum(e.pages for e in gone)
+        tree, before = self.tree, self.tree.allocator.free
+        tree.expire(self.now)
+        values = [tree.leaves.value(n, self.now) for n in tree.nodes() if n.evictable]
+        gone = tree.evict(self.rng.randrange(6), self.now)
+        assert not gone or gone[0].value == min(values)
+        assert tree.allocator.free == before + sum(e.pages for e in gone)
         self.evicted += len(gone)
 
     def check(self) -> None:
