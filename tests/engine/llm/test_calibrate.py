@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import torch
 from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM, calibrate, cost_file
 from plait.engine.llm.calibrate import _fit
@@ -113,7 +114,7 @@ def test_numbers_that_cannot_be_are_measured_again(
 
 def test_what_costs_are_known_by(
     engine: Build, cache: Path, measured: list[str], model_path: Callable[[str], Path],
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     engine()
     copy = tmp_path / "copy"
@@ -140,6 +141,18 @@ def test_where_nothing_can_be_written(
 
 def test_a_model_that_cannot_be_measured_runs(
     engine: Build, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    for place, name, value in (
+        (calibrate, "_version", lambda: "another"),
+        (torch, "__version__", f"{torch.__version__}.1"),
+        (torch, "get_num_threads", lambda: 77),
+    ):
+        before = len(measured)
+        with monkeypatch.context() as changed:
+            changed.setattr(place, name, value)
+            LLM(copy).close()
+            assert len(measured) == before + 1, name
+    LLM(copy).close()
+    assert len(measured) == 6
 ) -> None:
     def broken(*_: object) -> Costs:
         raise RuntimeError("no such operator")
