@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-
 import torch
+
 from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM, calibrate, cost_file
 from plait.engine.llm.calibrate import _fit
@@ -127,6 +127,18 @@ def test_what_costs_are_known_by(
     config.write_text(config.read_text().replace('"rms_norm_eps"', ' "rms_norm_eps"'))
     LLM(copy).close()
     assert len(measured) == 3
+    for place, name, value in (
+        (calibrate, "_version", lambda: "another"),
+        (torch, "__version__", f"{torch.__version__}.1"),
+        (torch, "get_num_threads", lambda: 77),
+    ):
+        before = len(measured)
+        with monkeypatch.context() as changed:
+            changed.setattr(place, name, value)
+            LLM(copy).close()
+            assert len(measured) == before + 1, name
+    LLM(copy).close()
+    assert len(measured) == 6
 
 
 def test_where_nothing_can_be_written(
@@ -141,18 +153,6 @@ def test_where_nothing_can_be_written(
 
 def test_a_model_that_cannot_be_measured_runs(
     engine: Build, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    for place, name, value in (
-        (calibrate, "_version", lambda: "another"),
-        (torch, "__version__", f"{torch.__version__}.1"),
-        (torch, "get_num_threads", lambda: 77),
-    ):
-        before = len(measured)
-        with monkeypatch.context() as changed:
-            changed.setattr(place, name, value)
-            LLM(copy).close()
-            assert len(measured) == before + 1, name
-    LLM(copy).close()
-    assert len(measured) == 6
 ) -> None:
     def broken(*_: object) -> Costs:
         raise RuntimeError("no such operator")
