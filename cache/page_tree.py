@@ -111,7 +111,7 @@ class PageTree:
         parent = node.parent
         upper = Node(next(self._ids), parent, node.tokens[:at], node.pages[: at // size])
         upper.last_used, upper.holds = node.last_used, node.holds
-        upper.to_host = node.to_host
+        upper.to_host, upper.unwanted = node.to_host, node.unwanted
         parent.children[node.tokens[:size]] = upper
         upper.on_host, upper.on_device = node.on_host, 0 if node.on_host else 1
         node.tokens, node.pages, node.parent = node.tokens[at:], node.pages[at // size :], upper

@@ -94,6 +94,8 @@ class TieredTree(PageTree):
             return False
         if node.children:  # they are on the host, and of no use without it
             return True
+        if node.unwanted:
+            return False
         return node.to_host if node.to_host is not None else self.host.worth(node, now)
 
     def _offload(self, node: Node, keep: int, event: Eviction, now: float) -> Eviction:

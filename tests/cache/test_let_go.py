@@ -73,6 +73,17 @@ def test_who_asks_again_makes_it_wanted() -> None:
     assert cached(tree, DOCUMENT) == len(DOCUMENT) and cached(tree, list(range(8))) == 0
 
 
+def test_both_parts_of_what_is_cut_are_let_go() -> None:
+    tree = tree_of()
+    put(tree, list(range(8)), 1.0)
+    put(tree, DOCUMENT, 2.0)
+    tree.let_go(DOCUMENT, 0, 2.0)
+    pin = tree.pin(DOCUMENT[:8], 9.0, 3.0)
+    assert pin is not None and tree.unpin(pin, 3.0)
+    tree.evict(4, 4.0)
+    assert cached(tree, DOCUMENT) == 0 and cached(tree, list(range(8))) == 8
+
+
 def test_pages_are_accounted_whatever_is_let_go() -> None:
     rng = random.Random(3)
     tree = tree_of(24)

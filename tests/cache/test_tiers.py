@@ -98,6 +98,16 @@ def test_what_was_decided_for_a_node_goes_before_its_worth() -> None:
     assert moves.out == [3] and balanced(tree)
 
 
+def test_what_nobody_will_ask_for_is_dropped_and_not_moved() -> None:
+    tree, _, moves = tree_with(40)
+    grow(tree, tokens(1, 20))
+    assert tree.let_go(tokens(1, 20), 4 * PAGE, 1.0) == 16 * PAGE
+    tree.evict(16, now=2.0)
+    assert moves.out == [] and tree.match(tokens(1, 20)).length == 4 * PAGE
+    tree.evict(4, now=3.0)
+    assert moves.out == [4] and balanced(tree)
+
+
 def test_what_others_hold_is_not_held_alone() -> None:
     tree, _, _ = tree_with(4)
     grow(tree, tokens(1, 2) + tokens(2, 2))
