@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
 from ..dag.errors import EngineError
@@ -35,7 +34,7 @@ class LoopThread:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="plait-loop", daemon=True
+                    target=_serve, args=(self._loop,), name="plait-loop", daemon=True
                 )
                 self._thread.start()
             return self._loop
@@ -55,25 +54,35 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Cancel what runs and end the thread; a second call does nothing."""
+        """Cancel what runs and end the thread; a second call does nothing. Whoever runs on the loop
+        itself is cancelled, too, as soon as it awaits something."""
         with self._lock:
             loop, thread, self._loop, self._closed = self._loop, self._thread, None, True
         if loop is None or thread is None:
             return
-        with suppress(TimeoutError):  # a tool that goes on although it was cancelled
-            asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=GRACE)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=GRACE)
-        if not thread.is_alive():
-            loop.close()
+        asyncio.run_coroutine_threadsafe(_end(), loop)
+        if threading.current_thread() is not thread:
+            thread.join(timeout=2 * GRACE)
 
 
-async def _cancel_others() -> None:
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _end() -> None:
+    """Cancel what else runs, and stop the loop when that has ended, or after a while."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(GRACE, loop.stop)  # a tool may go on although it was cancelled
     others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    await loop.shutdown_asyncgens()
+    loop.stop()
 
 
 class Stream(Generic[T]):
