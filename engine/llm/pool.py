@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,11 @@ class Pool:
         return self.pages * self.page_size * self.bytes_per_token
 
     @property
+    def size_in_memory(self) -> int:
+        """Bytes of the device's memory: on a CPU the host tier lies in the same."""
+        return self.size_on_device + (self.size_on_host if self.device.type == "cpu" else 0)
+
+    @property
     def size_on_host(self) -> int:
         """Bytes of the host tier."""
         return self.host_pages * self.page_size * self.bytes_per_token
@@ -106,16 +111,15 @@ class Pool:
         self._move(device, host, out=False)
 
     def _move(self, device: Sequence[int], host: Sequence[int], out: bool) -> None:
+        """By runs, from slice to slice: a gather would copy everything once more, and through
+        memory that is not pinned. Nobody waits: steps and moves are done one after another."""
         size = self.page_size
-        there = torch.tensor(device, device=self.device)
-        away = torch.tensor(host)
+        runs = [(a * size, b * size, n * size) for a, b, n in _together(device, host)]
         for mine, other in zip(self._tensors(), self._host_tensors, strict=True):
-            pages = mine.view(-1, size, *mine.shape[1:])
-            others = other.view(-1, size, *other.shape[1:])
-            if out:
-                others[away] = pages[there].to(others.device)
-            else:
-                pages[there] = others[away].to(self.device)
+            for here, there, slots in runs:
+                pages, others = mine[here : here + slots], other[there : there + slots]
+                target, source = (others, pages) if out else (pages, others)
+                target.copy_(source, non_blocking=True)
 
     def _tensors(self) -> list[torch.Tensor]:
         return [*self.keys, *self.values]
@@ -131,6 +135,15 @@ class Pool:
             raw = torch.from_numpy(np.zeros(size_in_bytes, dtype=np.uint8))
             return raw.view(self.dtype).view(slots, heads, size)
         return torch.zeros(slots, heads, size, device=self.device, dtype=self.dtype)
+
+
+def _together(one: Sequence[int], other: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Pairs of pages as (first, first, count) runs that are neighbours on both sides."""
+    start = 0
+    for i in range(1, len(one) + 1):
+        if i == len(one) or (one[i], other[i]) != (one[i - 1] + 1, other[i - 1] + 1):
+            yield one[start], other[start], i - start
+            start = i
 
 
 def bytes_per_token(layers: Sequence[KVShape], dtype: torch.dtype) -> int:
