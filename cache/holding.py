@@ -34,7 +34,7 @@ class Hold:
     """Seconds of work that each second of it costs."""
 
     def __str__(self) -> str:
-        costs = f"computing it again takes {self.recompute:.3g} s, keeping it {self.price:.3g} s/s"
+        costs = f"having it again takes {self.recompute:.3g} s, keeping it {self.price:.3g} s/s"
         if self.back is None:
             return f"kept for {self.seconds:.3g} s: {costs}, nothing is known of the tool"
         if not self.seconds:

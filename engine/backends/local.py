@@ -133,8 +133,8 @@ class LocalBackend:
             calls = (Call(prompt, Sampling(), tools=head.tools) for prompt in head.prompts)
             one, two = [await self._encode(llm, call) for call in calls]
             tokens = one[: _same(one, two)]
-            recompute, share = llm.costs.prefill_seconds(len(tokens)), len(tokens) / llm.kv_tokens
-            hold = hold_for(head.awaited, recompute, share)
+            loss = llm.costs.loss(len(tokens), host=len(tokens) <= llm.host_tokens)
+            hold = hold_for(head.awaited, loss, len(tokens) / llm.kv_tokens)
             kept = llm.warm(tokens, llm.now() + hold.seconds)
             return Kept(lambda: llm.release(kept), hold)
         finally:

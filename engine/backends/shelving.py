@@ -18,26 +18,29 @@ def build_shelf(
     # Here, not above: these import torch, which must wait until a model is really wanted.
     from ..llm import LLM
     from ..llm.memory import parse_bytes
-    from ..llm.model import estimate_bytes
+    from ..llm.model import choose_device, estimate_bytes
     from ..llm.shelf import Shelf
 
     if memory is None:
         return Shelf(paths, lambda path: LLM(path, **options))
-    limit, kind, device = parse_bytes(memory), options.get("dtype"), options.get("device")
-    weights = {p: estimate_bytes(p, kind or "auto", device or "auto") for p in set(paths.values())}
+    limit, kind, device = parse_bytes(memory), options.get("dtype"), options.get("device") or "auto"
+    host = parse_bytes(options.get("host_memory") or 0)
+    beside = host if choose_device(device).type == "cpu" else 0  # there it is the same memory
+    fixed = {p: estimate_bytes(p, kind or "auto", device) + beside for p in set(paths.values())}
     asked = options.get("kv_memory")
-    kv = parse_bytes(asked) if asked is not None else kv_share(limit, list(weights.values()))
+    kv = parse_bytes(asked) if asked is not None else kv_share(limit, list(fixed.values()))
     settings = {**options, "kv_memory": max(kv, 1)}
-    return Shelf(paths, lambda path: LLM(path, **settings), limit, lambda path: weights[path] + kv)
+    return Shelf(paths, lambda path: LLM(path, **settings), limit, lambda path: fixed[path] + kv)
 
 
-def kv_share(limit: int, weights: Sequence[int]) -> int:
+def kv_share(limit: int, fixed: Sequence[int]) -> int:
     """KV memory for each of several models under one limit, when none was asked for.
 
-    If all weights fit together, what they leave is shared; else the largest model alone must fit.
-    A margin of 2 % is left for weights that are larger in memory than in their files.
+    `fixed` is what each needs besides, mostly its weights. If all fit together, what they leave is
+    shared; else the largest model alone must fit. A margin of 2 % is left for weights that are
+    larger in memory than in their files.
     """
     room = limit * 98 // 100
-    if sum(weights) < room:
-        return (room - sum(weights)) // len(weights)
-    return max(0, room - max(weights))
+    if sum(fixed) < room:
+        return (room - sum(fixed)) // len(fixed)
+    return max(0, room - max(fixed))

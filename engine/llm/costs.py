@@ -84,6 +84,12 @@ class Costs:
         move = self.offload_seconds(tokens) + self.restore_seconds(tokens) if host else inf
         return WayOut(tokens, move, self.prefill_seconds(tokens, context) - self.step)
 
+    def loss(self, tokens: int, host: bool) -> float:
+        """Having KV again that had to go: from the host where it moves there, else computed."""
+        if host and self.offload_pays(tokens, 0):
+            return self.offload_seconds(tokens) + self.restore_seconds(tokens)
+        return self.prefill_seconds(tokens)
+
     def restore_pays(self, tokens: int, context: int) -> bool:
         """Whether bringing KV back is cheaper than computing it behind `context` tokens."""
         return self.restore_seconds(tokens) < self.prefill_seconds(tokens, context) - self.step

@@ -8,10 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...cache.host import HostTier
-from ...cache.node import Node
-from ...cache.pages import PageAllocator
-from ...cache.radix import RadixTree
 from ...dag.errors import EngineError
 from ...dag.sampling import Sampling
 from ..generation import Generation
@@ -24,7 +20,7 @@ from .delivery import GenerateCall, OnToken, OpenCalls
 from .forward import Runner
 from .intake import Intake
 from .loop import StepLoop
-from .memory import make_pool
+from .memory import make_pool, make_tree
 from .model import LoadedModel, choose_device, load, quiet
 from .scheduler import Limits, Scheduler
 from .steps import Step
@@ -48,6 +44,7 @@ class LLM:
         prefix_cache: bool = True, calibrate: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
+        began = time.perf_counter()
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
         quiet()
         place = str(choose_device(device))
@@ -64,12 +61,11 @@ class LLM:
         self._encoder = Encoder(loaded.tokenizer)
         pool = make_pool(loaded, kv_memory, host_memory, page_size, max_running)
         self._loaded: LoadedModel | None = loaded
-        self.memory_bytes = loaded.weight_bytes + pool.size_on_device
-        spare = PageAllocator(pool.host_pages) if pool.host_pages else None
-        host = HostTier(spare, pool, self._worth) if spare else None
-        self._tree = RadixTree(PageAllocator(pool.pages), page_size, host=host)
+        self.memory_bytes = loaded.weight_bytes + pool.size_in_memory
+        self._tree = make_tree(pool, lambda: self.costs)
         self._runner = Runner(loaded.forward, pool)
         self._work = Work.of(loaded, pool.bytes_per_token)
+        self.load_seconds = time.perf_counter() - began  # without measuring costs
         costs = self._thread.call(
             lambda: find(loaded, self._runner, self._tree.allocator, self._work, wanted(calibrate))
         )
@@ -80,6 +76,7 @@ class LLM:
         )  # fmt: skip
         self._warming = Warming(self._loop.scheduler, self._loop.tally)
         self.kv_tokens = pool.pages * page_size  # that KV memory holds
+        self.host_tokens = pool.host_pages * page_size
         self._intake = Intake(loaded, self._encoder, self.kv_tokens, clock)
         self._thread.start(self._step)
 
@@ -136,7 +133,7 @@ class LLM:
     def let_go(self, token_ids: Sequence[int], keep: int, salt: str = "") -> None:
         """Nobody will ask for what lies behind the first `keep` of these tokens: its KV is evicted
         before anything else."""
-        self._thread.post(lambda: self._tree.let_go(token_ids, keep, self._clock(), salt))
+        self._help(lambda: self._tree.let_go(token_ids, keep, self._clock(), salt))
 
     # ---- pins ------------------------------------------------------------------------------
 
@@ -160,7 +157,7 @@ class LLM:
         head is released, or until a deadline in the clock's seconds. Never in anybody's way."""
         head = Head(tuple(token_ids[: self.max_context - 1]), until, salt)
         if head.tokens:
-            self._thread.post(lambda: self._warming.add(head))
+            self._help(lambda: self._warming.add(head))
         return head
 
     def now(self) -> float:
@@ -169,7 +166,7 @@ class LLM:
 
     def release(self, head: Head) -> None:
         """The prompt that begins with it has been computed, or will not come."""
-        self._thread.post(lambda: self._warming.release(head, self._clock()))
+        self._help(lambda: self._warming.release(head, self._clock()))
 
     # ---- costs -----------------------------------------------------------------------------
 
@@ -211,14 +208,14 @@ class LLM:
         pins = self._thread.call(lambda: self._tree.live_pins(now))
         return events + [pin.told(now) for pin in pins]
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or broke."""
+        return self._thread.closed
+
     def close(self) -> None:
         """Stop after the running step; what is unfinished fails with EngineError."""
         self._thread.close()
-
-    def _worth(self, node: Node, now: float) -> bool:
-        """Whether a leaf about to be evicted should go to the host tier."""
-        context = sum(len(n.tokens) for n in node.path()) - len(node.tokens)
-        return self.costs.offload_pays(len(node.tokens), context)
 
     # ---- on the step thread ----------------------------------------------------------------
 
@@ -230,11 +227,11 @@ class LLM:
             self._runner.release()
             give_back()
             return False
-        self._warming.begin(self._intake.numbers, self._clock())
+        self._try(lambda: self._warming.begin(self._intake.numbers, self._clock()))
         if self._loop.busy:
             ended = [o for o in self._loop.step() if not o.request.warm]
             self._loop.abort(self._calls.deliver(ended))
-            self._warming.end(self._clock())
+            self._try(lambda: self._warming.end(self._clock()))
         return self._loop.busy or self._warming.waiting
 
     def _submit(self, call: GenerateCall) -> None:
@@ -242,9 +239,20 @@ class LLM:
         tally = self._loop.tally
         tally.prompt_tokens += len(call.requests[0].prompt)
         tally.requests += len(call.requests)
-        self._warming.met(call.requests[0].prompt, call.requests[0].salt)
+        self._try(lambda: self._warming.met(call.requests[0].prompt, call.requests[0].salt))
         for request in call.requests:
             self._loop.scheduler.add(request)
 
     def _abort(self, call: GenerateCall) -> None:
         self._loop.abort(self._calls.drop(call))
+
+    def _help(self, action: Callable[[], object]) -> None:
+        """Have something done that only helps."""
+        self._thread.post(lambda: self._try(action))
+
+    def _try(self, action: Callable[[], object]) -> None:
+        """Do what only helps: where it breaks, heads are forgotten and the engine goes on."""
+        try:
+            action()
+        except Exception:
+            self._warming = self._warming.afresh(self._clock())

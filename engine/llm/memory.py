@@ -1,15 +1,20 @@
-"""How much memory there is, and how much of it the KV pool gets."""
+"""How much memory there is, how much of it the KV pool gets, and the prefix tree over that."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from ...cache.host import HostTier
+from ...cache.node import Node
+from ...cache.pages import PageAllocator
+from ...cache.radix import RadixTree
 from ...dag.errors import ConfigError, ModelError
+from .costs import Costs
 from .pool import KVShape, Pool, bytes_per_token
 
 if TYPE_CHECKING:
@@ -91,3 +96,15 @@ def make_pool(
     page_bytes = bytes_per_token(loaded.layers, kind) * page_size
     host_pages = parse_bytes(host_memory) // page_bytes
     return Pool(loaded.layers, pages, page_size, place, kind, host_pages)
+
+
+def make_tree(pool: Pool, costs: Callable[[], Costs]) -> RadixTree:
+    """The prefix tree over a pool's pages, with the host tier that the pool has room for."""
+
+    def worth(node: Node, now: float) -> bool:
+        """Whether a leaf about to be evicted should go to the host tier."""
+        context = sum(len(n.tokens) for n in node.path()) - len(node.tokens)
+        return costs().offload_pays(len(node.tokens), context)
+
+    host = HostTier(PageAllocator(pool.host_pages), pool, worth) if pool.host_pages else None
+    return RadixTree(PageAllocator(pool.pages), pool.page_size, host=host)

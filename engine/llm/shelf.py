@@ -21,8 +21,13 @@ from ...dag.errors import EngineError, ModelError, list_names
 class Engine(Protocol):
     """What the shelf needs of an engine."""
 
+    memory_bytes: int
+    load_seconds: float
+    """What loading took; measuring costs, which is done once, is no part of it."""
+
     @property
-    def memory_bytes(self) -> int: ...
+    def closed(self) -> bool:
+        """Whether it was closed, or broke and closed itself."""
 
     def close(self) -> None: ...
 
@@ -92,18 +97,18 @@ class Shelf(Generic[E]):
             place = self._places[alias]
             place.users += 1
             try:
-                while place.engine is None:
+                while (engine := place.engine) is None or engine.closed:
                     self._load_or_wait(place)
             except BaseException:
                 place.users -= 1
                 raise
-            return place.engine
+            return engine
 
     def take_loaded(self, alias: str) -> E | None:
         """`take` when the engine is there now, else None; never blocks for a load."""
         place = self._places.get(alias)
         with self._changed:
-            if place is None or place.engine is None:
+            if place is None or place.engine is None or place.engine.closed:
                 return None
             place.users += 1
             return place.engine
@@ -153,7 +158,8 @@ class Shelf(Generic[E]):
     @property
     def loaded(self) -> dict[str, E]:
         """Engines that are loaded now."""
-        return {alias: p.engine for alias, p in self._places.items() if p.engine is not None}
+        there = {alias: place.engine for alias, place in self._places.items()}
+        return {a: e for a, e in there.items() if e is not None and not e.closed}
 
     @property
     def full(self) -> bool:
@@ -189,25 +195,24 @@ class Shelf(Generic[E]):
         if self._closed:
             raise EngineError("the engine was closed")
         self._check_need(place)  # what it was found to need since, perhaps by another's load
+        self._unload(place)  # an engine that broke
         if place.loading or not self._make_room(place):
             self._changed.wait()
             return
         place.loading = True
         self._changed.release()
         try:
-            began = self._clock()
             engine = self._build(place.path)
-            seconds = self._clock() - began
         finally:
             self._changed.acquire()
             place.loading = False
             self._changed.notify_all()
-        place.loads.append(seconds)
+        place.loads.append(engine.load_seconds)
         place.engine, place.need, place.last_used = engine, engine.memory_bytes, self._clock()
-        if self._closed or (self.limit is not None and place.need > self.limit):
+        # It may need more than was estimated: idle ones go, and it waits for those in use.
+        over = self.limit is not None and place.need > self.limit
+        if self._closed or over or not self._make_room(place):
             self._unload(place)
-        else:
-            self._make_room(place)  # it may need more than was estimated: idle ones go
 
     def _make_room(self, place: _Place[E]) -> bool:
         """Unload idle models until this one fits; False when it has to wait."""

@@ -58,6 +58,10 @@ class StepThread:
             raise errors[0]
         return results.pop()  # the idle thread keeps the action, and must not keep what it found
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def start(self, step: Callable[[bool], bool]) -> None:
         """Begin to take steps."""
         self._step = step

@@ -9,6 +9,7 @@ by token, or computes what differs.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from .counters import Tally
 from .request import Request
 from .scheduler import Scheduler
 
+log = logging.getLogger("plait")
 PIECE = 256
 """Most tokens computed in one step that nobody else is in."""
 BESIDE = 0.1
@@ -134,6 +136,13 @@ class Warming:
         head.computed += done
         self.tally.warmed_tokens += done
         self.tally.warmed_used += _used(head) - before
+
+    def afresh(self, now: float) -> Warming:
+        """One without heads, in place of this one that has just broken."""
+        log.exception("heads of prompts are forgotten")
+        for request in [r for r in self.scheduler.requests() if r.warm]:
+            self.scheduler.remove(request, now, keep=False)
+        return Warming(self.scheduler, self.tally)
 
     # ---- inside ----------------------------------------------------------------------------
 

@@ -42,9 +42,9 @@ def test_the_long_tail_is_not_waited_for() -> None:
     found = hold_for([law([0.25] * 9 + [60.0])], recompute=2.0, price=1.0)
     assert found.seconds == 0.25 and found.back == pytest.approx(0.9)
     assert str(found) == (
-        "kept for 0.25 s: 90% are back by then, computing it again takes 2 s, keeping it 1 s/s"
+        "kept for 0.25 s: 90% are back by then, having it again takes 2 s, keeping it 1 s/s"
     )
-    assert str(hold_for([law([60.0])], 2.0, 1.0)).startswith("not kept: computing it again takes 2")
+    assert str(hold_for([law([60.0])], 2.0, 1.0)).startswith("not kept: having it again takes 2")
 
 
 def test_memory_that_costs_little_is_kept_longer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -60,6 +61,19 @@ async def test_a_model_is_measured_when_it_is_first_loaded(
     sampling = Sampling(max_tokens=6, ignore_eos=True)
     tokens = [(await m.generate([3, 4, 5], sampling))[0].token_ids for m in (llm, again)]
     assert tokens[0] == tokens[1]
+
+
+def test_measuring_is_no_part_of_loading(
+    engine: Build, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> Costs:
+        time.sleep(0.2)
+        return Costs()
+
+    monkeypatch.setattr(calibrate, "measure", slow)
+    began = time.perf_counter()
+    llm = engine()
+    assert 0 < llm.load_seconds <= time.perf_counter() - began - 0.2
 
 
 def test_where_it_is_not_measured(
@@ -186,6 +200,14 @@ def test_a_fit_finds_the_factors_and_none_below_zero() -> None:
     exact = [2 + 3 * r[1] for r in rows]
     assert _fit(rows, exact) == pytest.approx([2, 3, 0], abs=1e-6)
     assert min(_fit(rows, [5, 4, 3, 2])) >= 0
+
+
+def test_what_is_lost_without_a_pin_is_the_way_back_that_eviction_takes() -> None:
+    costs = Costs(step=0.0, token=1e-3, restore=1e6, offload=1e6, kv_bytes=100)
+    assert costs.loss(100, host=False) == costs.prefill_seconds(100) > 0.1
+    assert costs.loss(100, host=True) == pytest.approx(0.02)
+    slow = replace(costs, offload=1e3)
+    assert slow.loss(100, host=True) == slow.prefill_seconds(100), "it would not go there"
 
 
 def test_the_cheaper_of_restoring_and_computing() -> None:

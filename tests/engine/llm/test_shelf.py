@@ -10,10 +10,11 @@ from plait.engine.llm.shelf import Shelf
 
 
 class Fake:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, load_seconds: float = 1.0) -> None:
         self.path = path
         self.closed = False
         self.memory_bytes = 40
+        self.load_seconds = load_seconds
 
     def close(self) -> None:
         self.closed = True
@@ -31,8 +32,7 @@ def shelf(limit: int | None = 100, **seconds: float) -> tuple[Shelf[Fake], Clock
     paths = {alias: Path(f"/models/{alias}") for alias in ("a", "b", "c")}
 
     def build(path: Path) -> Fake:
-        clock.now += seconds.get(path.name, 1.0)
-        return Fake(path)
+        return Fake(path, seconds.get(path.name, 1.0))
 
     paths["also a"] = Path("/models/../models/a")
     return Shelf(paths, build, limit, lambda path: 40, clock), clock
@@ -124,6 +124,62 @@ def test_idle_models_go_when_one_needs_more_than_was_estimated() -> None:
         pass
     with models.borrow("b") as b:
         assert a.closed and not b.closed
+
+
+def test_who_needs_more_than_was_estimated_waits_for_those_in_use() -> None:
+    sizes = {"a": 40, "b": 80}
+    paths = {name: Path(f"/models/{name}") for name in sizes}
+    built: list[Larger] = []
+
+    def build(path: Path) -> Larger:
+        built.append(Larger(path, sizes[path.name]))
+        return built[-1]
+
+    models = Shelf(paths, build, 100, lambda path: 40)
+    models.take("a")
+    got: list[Larger] = []
+    thread = threading.Thread(target=lambda: got.append(models.take("b")), daemon=True)
+    thread.start()
+    thread.join(0.1)
+    assert not got and [model.closed for model in built] == [False, True], "120 bytes of 100"
+    models.give("a")
+    thread.join(5)
+    assert [model.closed for model in built] == [True, True, False] and got == built[2:]
+    assert models.sizes() == sizes
+
+
+def test_an_engine_that_broke_is_not_lent_again() -> None:
+    models, _ = shelf()
+    broken = models.take("a")
+    broken.closed = True
+    assert not models.loaded and models.take_loaded("a") is None
+    again = models.take("a")
+    assert again is not broken and not again.closed and models.loaded["a"] is again
+    models.give("a")
+    models.give("a")
+    assert models.costs()["a"].loads == 2
+
+
+def test_what_loading_and_unloading_took() -> None:
+    clock = Clock()
+
+    class Slow(Fake):
+        def close(self) -> None:
+            clock.now += 2.0
+            super().close()
+
+    def build(path: Path) -> Slow:
+        clock.now += 60.0  # costs are measured, too
+        return Slow(path, 3.0)
+
+    models = Shelf({"a": Path("/models/a")}, build, clock=clock)
+    for _ in range(2):
+        with models.borrow("a"):
+            pass
+        assert models.unload("a")
+    costs = models.costs()["a"]
+    assert (costs.loads, costs.load_seconds) == (2, 3.0) and models.seconds() == {"a": 3.0}
+    assert (costs.unloads, costs.unload_seconds) == (2, 2.0)
 
 
 def test_closing_while_a_model_loads() -> None:
