@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +62,40 @@ def check_files(path: str | Path) -> None:
     raise ModelError(f"model {str(path)!r} has no safetensors weights")
 
 
-def read_weights(path: str | Path, name: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """The model on its device, with our attention in place of its own."""
+@contextmanager
+def refusing(name: str, device: torch.device) -> Iterator[None]:
+    """Whatever goes wrong inside is a ModelError that says whether memory was short."""
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            attn_implementation=forward.ATTENTION,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        _check_complete(found, name)
-        return model.to(device).eval().requires_grad_(False)
+        yield
     except ModelError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        gc.collect()
-        raise ModelError(f"not enough memory on {device} to load {name!r}") from error
     except Exception as error:
+        if _lacks_memory(error):
+            gc.collect()
+            raise ModelError(f"not enough memory on {device} to load {name!r}") from error
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}") from error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """On a CPU torch says so in words only."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def read_weights(path: str | Path, name: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """The model on its device, with our attention in place of its own."""
+    model, found = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation=forward.ATTENTION,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    _check_complete(found, name)
+    model = model.to(device).eval().requires_grad_(False)
+    _check_numbers(model, name)
+    return model
 
 
 def _check_complete(found: Any, name: str) -> None:
@@ -88,6 +104,16 @@ def _check_complete(found: Any, name: str) -> None:
     if holes:
         shown = list_names(holes, 3)
         raise ModelError(f"the weights of model {name!r} are incomplete: it lacks {shown}")
+
+
+def _check_numbers(model: Any, name: str) -> None:
+    """Refuse weights with a NaN anywhere: the request that meets it would harm its neighbours."""
+    for key, weight in model.named_parameters():
+        if not weight.is_floating_point() or weight.itemsize == 1 or not weight.numel():
+            continue  # fp8 and packed types: torch cannot compare them
+        if not torch.stack(weight.aminmax()).isfinite().all():
+            what = "weights that are not numbers (NaN or infinite)"
+            raise ModelError(f"model {name!r} has {what}, in {key!r}")
 
 
 def read_tokenizer(path: str | Path) -> Any | None:

@@ -48,17 +48,18 @@ def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedM
     checkpoint.check_files(path)
     check_family(config, name)
     kind = choose_dtype(dtype, config, place)
-    model = checkpoint.read_weights(path, name, place, kind)
-    check_causal(model, config, name)
     tokenizer = checkpoint.read_tokenizer(path)
     text = config.get_text_config()
-    seen, logits = probe(forward.FamilyForward(model), text, place, name)
-    body, head = _parameters(model)
-    end_tokens = checkpoint.end_tokens(model, config)
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    weight_bytes = sum(p.nbytes for p in model.parameters())
-    weight_bytes += _second_head(text, kind, place) if tied else 0
-    run = _fast_forward(model, text, seen, logits)
+    with checkpoint.refusing(name, place):
+        model = checkpoint.read_weights(path, name, place, kind)
+        check_causal(model, config, name)
+        seen, logits = probe(forward.FamilyForward(model), text, place, name)
+        body, head = _parameters(model)
+        end_tokens = checkpoint.end_tokens(model, config)
+        tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        weight_bytes = sum(p.nbytes for p in model.parameters())
+        weight_bytes += _second_head(text, kind, place) if tied else 0
+        run = _fast_forward(model, text, seen, logits)
     return LoadedModel(
         name=name,
         forward=run,

@@ -88,6 +88,37 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, "not numbers")
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("harm", [float("nan"), float("inf")])
+def test_one_bad_number_anywhere_is_found(tmp_path: Path, kind: str, harm: float) -> None:
+    """In the embedding of a token that only the request with it would meet."""
+    models.save("llama", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["model.embed_tokens.weight"][100, 5] = harm
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    refused(tmp_path, r"not numbers .*in 'model\.embed_tokens\.weight'", dtype=kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: tried 9 bytes"), "not enough"),
+        (torch.OutOfMemoryError("CUDA"), "not enough memory on cpu"),
+        (RuntimeError("no such operator"), "cannot load the model .* no such operator"),
+    ],
+)
+@pytest.mark.parametrize("part", ["probe", "lean.LeanModel"])
+def test_what_fails_behind_the_weights_is_told(
+    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, part: str,
+    error: Exception, words: str,
+) -> None:  # fmt: skip
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"plait.engine.llm.model.{part}", fails)
+    refused(model_path("llama"), words)
+
+
 def test_settings_that_cannot_be(model_path: Callable[[str], Path]) -> None:
     refused(model_path("llama"), "no CUDA|not one that torch", device="cuda:7")
     refused(model_path("llama"), "dtype", dtype="int3")
@@ -123,6 +154,8 @@ def test_memory_is_known_before_and_after_loading(
     llm = engine(kv_memory=256 * 64)
     weights = llm.memory_bytes - 256 * 64
     assert weights == pytest.approx(estimate_bytes(path), rel=0.1)
+    more = engine(kv_memory=256 * 64, host_memory=256 * 32)
+    assert more.memory_bytes == llm.memory_bytes + 256 * 32, "on a CPU the host tier is beside it"
 
 
 @pytest.mark.parametrize("ends", [7, [7, 9]])
