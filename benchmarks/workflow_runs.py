@@ -28,8 +28,16 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without pruning": ("prune_unused", "fold_constants"),
 }
 MODES: dict[str, tuple[str, ...]] = {
-    "ample": (QUERY_WISE, OPERATOR_WISE, BASELINE, PLAN, "without merging", "without early prefill",
-              "without hoisting", "without pruning"),
+    "ample": (
+        QUERY_WISE,
+        OPERATOR_WISE,
+        BASELINE,
+        PLAN,
+        "without merging",
+        "without early prefill",
+        "without hoisting",
+        "without pruning",
+    ),
     "half": (BASELINE, PLAN, "without order", "without liveness"),
 }
 """By KV memory: the modes that tell something there. Order and liveness matter when something is
