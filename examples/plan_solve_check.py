@@ -50,7 +50,7 @@ def plan_solve_check(problem: str) -> dict[str, str]:
 
 
 def main() -> None:
-    problem = "Nora opens 28 packs of 31 crayons. She loses 139 crayons. How many crayons are left?"
+    problem = "Nora opens 8 packs of 12 crayons. She loses 19 crayons. How many crayons are left?"
     with plait.Engine(model="demo") as engine:
         print(engine.call(plan_solve_check, problem=problem))
 

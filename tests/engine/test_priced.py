@@ -91,8 +91,11 @@ def same_counts(part: Cost, whole: Cost, rel: float = 0.1) -> None:
         found = part.rehearsed.nodes[name]
         assert found.calls == pytest.approx(node.calls, abs=3), name
         assert found.calls - found.merged == pytest.approx(node.calls - node.merged, abs=3), name
-        for count in ("prompt_tokens", "prefill_tokens", "generated_tokens"):
+        for count in ("prompt_tokens", "generated_tokens"):
             assert getattr(found, count) == pytest.approx(getattr(node, count), rel=rel), name
+        # Of a prompt that is nearly always cached little is computed: a few tokens are many of it.
+        few = 0.02 * node.prompt_tokens
+        assert found.prefill_tokens == pytest.approx(node.prefill_tokens, rel=rel, abs=few), name
     for count in ("prefill_tokens", "decode_tokens"):
         assert getattr(part, count) == pytest.approx(getattr(whole, count), rel=rel)
 

@@ -53,7 +53,7 @@ def test_tools_agent(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plan_solve_check(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "'planned':" in run("plan_solve_check.py", capsys)
+    assert "'planned': '77'" in run("plan_solve_check.py", capsys)
 
 
 def test_yaml_gives_what_python_gives() -> None:
