@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .cost import Cost
-from .names import counted_name, named_nodes
+from .names import counted_name
 from .nodes import Loop, Map, Workflow
 from .numbering import Numbered
 from .rehearsed import Rehearsed, Tasks
@@ -114,9 +114,8 @@ def _counted(
 
 def _leaves(plan: Plan) -> dict[str, LeafCost]:
     """Prompt tokens of LLM nodes, by name."""
-    names = {id(n): name for p in plan.parts for name, n in named_nodes(p.workflow)}
     leaves = plan.prefixes.leaves if plan.prefixes is not None else ()
-    return {names[id(leaf.call)]: leaf for leaf in leaves}
+    return {leaf.name: leaf for leaf in leaves}
 
 
 def _ratio(whole: float, part: float, otherwise: float) -> float:

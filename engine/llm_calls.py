@@ -55,6 +55,7 @@ async def generate(
 ) -> list[Generation]:  # fmt: skip
     """One LLM call, counted under its node; with `talk`, a turn of it."""
     row, path = program.row, program.path + node.id
+    name = unnumbered(path)
     sampling = program.wiring.samplings[node.id]
     seed = 0 if sampling.greedy else _seed(executor.options.seed, row.id, path, turn)
     priority = priority_of(executor, program, node)
@@ -64,7 +65,7 @@ async def generate(
         wanted, last = talk.wanted, talk.last
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
-        ahead=executor.waits.ahead, expected=executor.lengths.expected(unnumbered(path), node),
+        ahead=executor.waits.ahead, expected=executor.lengths.expected(name, node),
         waits=partial(executor.waits.model_missing, row), still_wanted=wanted, last=last,
     )  # fmt: skip
     start = time.perf_counter()
@@ -79,7 +80,7 @@ async def generate(
     finally:
         if head is not None:
             head.release()
-        name, ok = unnumbered(path), bool(generations)
+        ok = bool(generations)
         executor.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
 
 

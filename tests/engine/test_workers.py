@@ -163,14 +163,14 @@ def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Pa
         alone = engine.run(pair, rows, plan=False)
     with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
         assert isinstance(engine.backend, Workers)
-        stand_in_for_a_slow(engine.backend)
+        hold_back_the_first(engine.backend)
         shared = engine.run(pair, rows, plan=False)
         done = {name: c.requests for name, c in engine.backend.counters().items()}
     assert shared.outputs == alone.outputs and not shared.failed
     assert done["small on 0"] and done["small on 1"]
 
 
-def stand_in_for_a_slow(backend: Workers) -> None:
+def hold_back_the_first(backend: Workers) -> None:
     """The first worker begins only when the second has been asked for something."""
     asked, first, second = asyncio.Event(), *backend.workers
     begin, answer = first.generate, second.generate

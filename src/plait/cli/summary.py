@@ -78,7 +78,8 @@ def _told(batch: Batch) -> Iterator[str]:
         label = "slowest" if place == 0 else ""
         each = _time(node.seconds / max(1, node.calls))
         wrong = f", {node.errors} errors" if node.errors else ""
-        yield f"  {label:<8} {name}: {node.calls:,} calls, {each} each{wrong}"
+        calls = "1 call" if node.calls == 1 else f"{node.calls:,} calls"
+        yield f"  {label:<8} {name}: {calls}, {each} each{wrong}"
     yield f"  output   {batch.settings.output or batch.run.out}"
     yield f"  report   {batch.run.report}"
     yield f"  plan     {batch.run.plan}"
