@@ -63,10 +63,12 @@ async def generate(
         wanted, last = lease(executor, program, node), None
     else:
         wanted, last = talk.wanted, talk.last
+    takers: list[int] = []
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
         ahead=executor.waits.ahead, expected=executor.lengths.expected(name, node),
-        waits=partial(executor.waits.model_missing, row), still_wanted=wanted, last=last,
+        waits=partial(executor.waits.model_missing, row), taken=takers.append,
+        still_wanted=wanted, last=last,
     )  # fmt: skip
     start = time.perf_counter()
     generations: list[Generation] = []
@@ -81,7 +83,10 @@ async def generate(
         if head is not None:
             head.release()
         ok = bool(generations)
-        executor.stats.task(name, node.operator, row, start, ok, generations, merged=not own)
+        executor.stats.task(
+            name, node.operator, row, start, ok, generations, merged=not own,
+            model=node.model, worker=takers[-1] if takers else None,
+        )  # fmt: skip
 
 
 def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:

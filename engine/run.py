@@ -48,6 +48,10 @@ class Span:
     start: float
     end: float
     ok: bool
+    model: str = ""
+    """Alias of the model that was called; empty for a tool."""
+    worker: int | None = None
+    """Which of several workers did it."""
 
 
 @dataclass(slots=True)
@@ -88,7 +92,8 @@ class Stats:
 
     def task(
         self, node: str, operator: str, row: RowState, start: float, ok: bool,
-        generations: list[Generation], merged: bool = False,
+        generations: list[Generation], merged: bool = False, model: str = "",
+        worker: int | None = None,
     ) -> None:  # fmt: skip
         """Count one finished task. A merged one did nothing itself: it leaves no span."""
         end = time.perf_counter()
@@ -116,7 +121,9 @@ class Stats:
             self.completion_tokens += usage.completion_tokens
         if len(self.spans) < MAX_SPANS:
             zero = self.started
-            self.spans.append(Span(node, operator, row.id, start - zero, end - zero, ok))
+            self.spans.append(
+                Span(node, operator, row.id, start - zero, end - zero, ok, model, worker)
+            )
         else:
             self.spans_dropped += 1
 

@@ -59,6 +59,11 @@ class Settings:
             max_rows=self.max_rows, seed=self.seed, plan=self.plan, disable=self.disable,
         )  # fmt: skip
 
+    def engines(self) -> dict[str, str]:
+        """By alias, the first of those that share its engine."""
+        first = {name: alias for alias, name in [*self.models.items()][::-1]}
+        return {alias: first[name] for alias, name in self.models.items()}
+
     def errors_allowed(self, rows: int) -> float:
         """Most failed rows before admission ends; a percentage is one of all `rows`."""
         if self.max_errors is None:

@@ -1,7 +1,8 @@
 """A run in time, in the Chrome trace event format that Perfetto and chrome://tracing read.
 
-Every model is a process with its requests on lanes and, as counters, its KV pages and requests
-over time; tools are another process. Spans that overlap lie on lanes under each other.
+Every model, on every worker that has it, is a process with its requests on lanes and, as
+counters, its KV pages and requests over time; tools are another process. Spans that overlap lie on
+lanes under each other.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from ..dag.names import named_nodes
-from ..dag.nodes import LLMCall, Workflow
+from ..dag.nodes import Workflow
 from .run import Span, Stats
-from .watch import Sample
+from .watch import ON, Sample
 
-TOOLS = "tools"
+Group = tuple[str, int | None]
+"""A process: a model, and which of several workers has it."""
+TOOLS: Group = ("", None)
+NO_ENGINES: Mapping[str, str] = MappingProxyType({})
 ID_CHARS = 80
 """Characters of a row's id that are written."""
 
@@ -33,15 +37,19 @@ def lanes(spans: list[Span]) -> Iterator[tuple[Span, int]]:
         yield span, lane
 
 
-def trace_json(stats: Stats, workflow: Workflow, samples: Sequence[Sample] = ()) -> str:
-    """The timeline as the text of a trace file."""
+def trace_json(
+    stats: Stats, workflow: Workflow, samples: Sequence[Sample] = (), devices: Sequence[str] = (),
+    engines: Mapping[str, str] = NO_ENGINES,
+) -> str:  # fmt: skip
+    """The timeline as the text of a trace file. `devices` are those of the workers, if several;
+    `engines` says for every alias the first that shares its engine, under which samples are."""
     other = {
         "workflow": workflow.name, "spans_dropped": stats.spans_dropped,
         "tasks_merged": stats.merged,
     }  # fmt: skip
     return json.dumps(
         {
-            "traceEvents": list(_events(stats, workflow, samples)),
+            "traceEvents": list(_events(stats, samples, devices, engines)),
             "displayTimeUnit": "ms",
             "otherData": other,
         },
@@ -50,28 +58,46 @@ def trace_json(stats: Stats, workflow: Workflow, samples: Sequence[Sample] = ())
 
 
 def _events(
-    stats: Stats, workflow: Workflow, samples: Sequence[Sample]
+    stats: Stats, samples: Sequence[Sample], devices: Sequence[str], engines: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    models = {n: node.model for n, node in named_nodes(workflow) if isinstance(node, LLMCall)}
     samples = [s for s in samples if s.at >= stats.started]
-    groups: dict[str, list[Span]] = {s.model: [] for s in samples}
+    groups: dict[Group, list[Span]] = {_sampled(s): [] for s in samples}
     for span in stats.spans:
-        groups.setdefault(_group(span, models, groups), []).append(span)
-    order = sorted(groups, key=lambda name: (name == TOOLS, list(groups).index(name)))
-    for pid, name in enumerate(order, 1):
-        lane = "tool" if name == TOOLS else "request"
-        yield _name("process_name", pid, 0, name if name == TOOLS else f"model {name}")
+        groups.setdefault(_group(span, engines), []).append(span)
+    found = list(groups)
+    order = sorted(groups, key=lambda g: (g == TOOLS, -1 if g[1] is None else g[1], found.index(g)))
+    for pid, group in enumerate(order, 1):
+        lane = "tool" if group == TOOLS else "request"
+        yield _name("process_name", pid, 0, _title(group, devices, engines))
         yield {"name": "process_sort_index", "ph": "M", "pid": pid, "tid": 0,
                "args": {"sort_index": pid}}  # fmt: skip
-        yield from _counters(pid, [s for s in samples if s.model == name], stats.started)
-        yield from _spans(pid, lane, groups[name])
+        yield from _counters(pid, [s for s in samples if _sampled(s) == group], stats.started)
+        yield from _spans(pid, lane, groups[group])
 
 
-def _group(span: Span, models: Mapping[str, str], known: Mapping[str, Any]) -> str:
-    """The process a task belongs to. Calls of a live program are not among the nodes."""
+def _group(span: Span, engines: Mapping[str, str]) -> Group:
+    """The process a task belongs to."""
     if span.operator == "ToolCall":
         return TOOLS
-    return models.get(span.node) or next((m for m in known if m != TOOLS), "default")
+    return engines.get(span.model, span.model), span.worker
+
+
+def _sampled(sample: Sample) -> Group:
+    """The process a sample belongs to."""
+    model, on, worker = sample.model.rpartition(ON)
+    return (model, int(worker)) if on and worker.isdecimal() else (sample.model, None)
+
+
+def _title(group: Group, devices: Sequence[str], engines: Mapping[str, str]) -> str:
+    if group == TOOLS:
+        return "tools"
+    model, worker = group
+    aliases = [alias for alias, first in engines.items() if first == model]
+    models = f"model {', '.join(aliases or [model])}"
+    if worker is None:
+        return models
+    device = f" ({devices[worker]})" if worker < len(devices) else ""
+    return f"worker {worker}{device}: {models}"
 
 
 def _spans(pid: int, kind: str, spans: list[Span]) -> Iterator[dict[str, Any]]:
@@ -83,9 +109,10 @@ def _spans(pid: int, kind: str, spans: list[Span]) -> Iterator[dict[str, Any]]:
             yield {"name": "thread_sort_index", "ph": "M", "pid": pid, "tid": used,
                    "args": {"sort_index": used}}  # fmt: skip
         row = span.row if isinstance(span.row, int) else span.row[:ID_CHARS]
+        start, end = round(span.start * 1e6), round(span.end * 1e6)
         yield {
             "name": span.node, "cat": span.operator, "ph": "X", "pid": pid, "tid": lane + 1,
-            "ts": round(span.start * 1e6), "dur": max(1, round((span.end - span.start) * 1e6)),
+            "ts": start, "dur": max(1, end - start),
             "args": {"row": row, "ok": span.ok},
         }  # fmt: skip
 

@@ -84,11 +84,14 @@ class Watch:
         self._most, self._next = most, float("-inf")
         self._last = {model: _work(found) for model, found in (before or {}).items()}
         self._work: dict[str, dict[str, float]] = {}
+        self._held: dict[str, tuple[int, int]] = {}
 
     def look(self, now: float, counters: Mapping[str, Counted]) -> None:
         """Note what the models have done and, if it is time to, how they stand."""
         for model, found in counters.items():
             self._count(model, _work(found))
+            pages = found.held_pages + found.cached_pages + found.free_pages
+            self._held[model] = max(self._held.get(model, (0, 0))[0], found.held_pages), pages
         if now < self._next:
             return
         self._next = now + self.interval * 0.9  # whoever calls is never quite on time
@@ -115,6 +118,10 @@ class Watch:
     def work(self) -> dict[str, dict[str, float]]:
         """What each model did since the run began: the counters named in WORK."""
         return {model: dict(done) for model, done in self._work.items()}
+
+    def pages(self) -> dict[str, dict[str, int]]:
+        """Most KV pages that each model was seen to hold for requests, and how many it has."""
+        return {model: {"held": held, "all": all} for model, (held, all) in self._held.items()}
 
     def work_by_alias(self) -> dict[str, dict[str, float]]:
         """The same, all workers together."""

@@ -42,6 +42,9 @@ class Call:
     waits: Callable[[bool], None] | None = None
     """Told True when the call begins to wait for a model that is not in memory, False when it has
     come (or the call is cancelled)."""
+    taken: Callable[[int], None] | None = None
+    """Told the number of the worker that takes the call, where there are several; again when
+    another takes it over."""
     still_wanted: Callable[[], float] | None = None
     """To be called once when the call has ended well: the share of its prompt that other calls
     will begin with. What lies behind it may be forgotten first."""

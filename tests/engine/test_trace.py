@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plait
-from plait.dag.nodes import Workflow
 from plait.engine.run import Span, Stats
 from plait.engine.trace import ID_CHARS, lanes, trace_json
 from plait.engine.watch import Sample, Watch
@@ -39,9 +38,12 @@ def two_models(topic: str) -> list[str]:
 
 
 def events_of(
-    stats: Stats, samples: list[Sample] | None = None, of: Workflow = two_models.workflow
-) -> list[dict[str, Any]]:
-    given = json.loads(trace_json(stats, of, samples or []))
+    stats: Stats, samples: list[Sample] | None = None, devices: tuple[str, ...] = (),
+    engines: dict[str, str] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    given = json.loads(
+        trace_json(stats, two_models.workflow, samples or [], devices, engines or {})
+    )
     assert set(given) == {"traceEvents", "displayTimeUnit", "otherData"}
     events: list[dict[str, Any]] = given["traceEvents"]
     return events
@@ -64,9 +66,10 @@ def test_tasks_on_one_lane_do_not_overlap(times: list[tuple[float, float]]) -> N
 def test_every_model_is_a_process_with_its_requests_and_counters_and_tools_are_another() -> None:
     stats = Stats()
     stats.spans += [
-        Span("ask", "LLMCall", "a", 0.0, 0.5, True), Span("ask", "LLMCall", "b", 0.2, 0.6, False),
+        Span("ask", "LLMCall", "a", 0.0, 0.5, True, "default"),
+        Span("ask", "LLMCall", "b", 0.2, 0.6, False, "default"),
         Span("look", "ToolCall", "a", 0.5, 0.7, True),
-        Span("map_review/review", "LLMCall", "a", 0.7, 0.8, True),
+        Span("map_review/review", "LLMCall", "a", 0.7, 0.8, True, "big"),
     ]  # fmt: skip
     now = stats.started
     samples = [
@@ -89,12 +92,65 @@ def test_every_model_is_a_process_with_its_requests_and_counters_and_tools_are_a
     assert round(counted["requests"]["ts"] / 1e6, 6) == 0.25
 
 
-def test_a_long_id_is_cut_and_an_unknown_node_belongs_to_the_first_model() -> None:
+def test_every_call_is_on_the_worker_that_did_it() -> None:
     stats = Stats()
-    stats.spans.append(Span("of a live program", "LLMCall", "x" * 10_000_000, 0, 1, True))
+    stats.spans += [
+        Span("look", "ToolCall", "a", 0.0, 0.1, True),
+        Span("map_review/review", "LLMCall", "a", 0.1, 0.2, True, "big", 1),
+        Span("ask", "LLMCall", "b", 0.1, 0.3, True, "default", 1),
+        Span("ask", "LLMCall", "c", 0.1, 0.3, True, "default", 0),
+        Span("ask", "LLMCall", "d", 0.2, 0.3, True, "default", 1),
+    ]  # fmt: skip
+    samples = [Sample(stats.started, f"default on {w}", w, 0, 5 + w, 0, 3) for w in (0, 1, 2)]
+    events = events_of(stats, samples, ("cuda:0", "cuda:1"))
+    names = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    assert list(names.values()) == [
+        "worker 0 (cuda:0): model default", "worker 1 (cuda:1): model default",
+        "worker 1 (cuda:1): model big", "worker 2: model default", "tools",
+    ]  # fmt: skip
+    assert [(names[e["pid"]], e["args"]["row"]) for e in events if e["ph"] == "X"] == [
+        ("worker 0 (cuda:0): model default", "c"), ("worker 1 (cuda:1): model default", "b"),
+        ("worker 1 (cuda:1): model default", "d"), ("worker 1 (cuda:1): model big", "a"),
+        ("tools", "a"),
+    ]  # fmt: skip
+    held = {names[e["pid"]]: e["args"]["held"] for e in events if e["name"] == "KV pages"}
+    assert list(held.values()) == [5, 6, 7] and all(" model default" in name for name in held)
+
+
+def test_calls_of_models_that_share_an_engine_are_in_its_process() -> None:
+    stats = Stats()
+    stats.spans += [
+        Span("ask", "LLMCall", "a", 0.0, 0.1, True, "default"),
+        Span("review", "LLMCall", "a", 0.1, 0.2, True, "big"),
+    ]  # fmt: skip
+    events = events_of(stats, engines={"default": "default", "big": "default"})
+    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == [
+        "model default, big"
+    ]  # fmt: skip
+    assert {(e["pid"], e["tid"]) for e in events if e["ph"] == "X"} == {(1, 1)}
+
+
+def test_a_trace_is_made_of_events_that_viewers_take() -> None:
+    stats = Stats()
+    stats.spans += [Span("ask", "LLMCall", i, i / 9, i / 5, True, "default") for i in range(9)]
+    events = events_of(stats, [Sample(stats.started, "default", 1, 0, 1, 1, 1)])
+    for event in events:
+        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
+        assert event["ph"] in "XCM" and isinstance(event["args"], dict)
+        if event["ph"] == "X":
+            assert isinstance(event["ts"], int) and event["ts"] >= 0 and event["dur"] >= 1
+    by_lane: dict[int, int] = {}
+    for event in (e for e in events if e["ph"] == "X"):
+        assert by_lane.get(event["tid"], 0) <= event["ts"], "spans of a thread do not overlap"
+        by_lane[event["tid"]] = event["ts"] + event["dur"]
+
+
+def test_a_long_id_is_cut_and_a_call_of_a_live_program_is_on_its_model() -> None:
+    stats = Stats()
+    stats.spans.append(Span("of no node", "LLMCall", "x" * 10_000_000, 0, 1, True, "big"))
     text = trace_json(stats, two_models.workflow)
     assert len(text) < 2_000 and "x" * ID_CHARS in text
-    assert "model default" in text
+    assert "model big" in text
 
 
 @dataclass(frozen=True)
@@ -133,6 +189,13 @@ def test_however_long_a_run_takes_its_samples_are_few_and_spread_over_all_of_it(
         if looks:
             assert times[0] == 0.0
             assert (looks - 1) * apart - times[-1] <= 2 * watch.interval + apart
+
+
+def test_the_most_pages_held_are_kept_also_where_no_sample_is() -> None:
+    watch = Watch(interval=10.0)
+    for now, held in enumerate((2, 7, 3)):
+        watch.look(now, {"a": Counted(held_pages=held, cached_pages=1, free_pages=9 - held)})
+    assert len(watch.samples) == 1 and watch.pages() == {"a": {"held": 7, "all": 10}}
 
 
 def test_work_is_counted_from_the_start_of_the_run_and_over_reloads() -> None:
