@@ -47,15 +47,17 @@ class Decision:
 
 class Turns:
     """The policy of one memory. `sizes` and `limit` are bytes (None is no limit), `seconds` what
-    loading takes."""
+    loading takes; `names` says which model an alias of the plan stands for."""
 
     def __init__(
         self,
         sizes: Mapping[str, int],
         limit: int | None,
         seconds: Mapping[str, float] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.sizes, self.limit, self.seconds = sizes, limit, seconds or {}
+        self._names = names or {}
         self._waiting: Counter[Place] = Counter()
         self._running: Counter[Place] = Counter()
         self._used: dict[str, float] = {}
@@ -84,6 +86,12 @@ class Turns:
     def planned(self) -> bool:
         """Whether a plan knows what will be asked for next."""
         return any(place.ahead is not None for place in (*self._waiting, *self._running))
+
+    @property
+    def state(self) -> tuple[frozenset[Place], frozenset[Place]]:
+        """Where calls wait, and where they (or tools) run: what a decision depends on, besides
+        time."""
+        return frozenset(self._waiting), frozenset(self._running)
 
     # -- what to do ----------------------------------------------------------------------------
 
@@ -154,10 +162,18 @@ class Turns:
                 name = f"{number}:{step}"
                 needs[name] = tuple(f"{number}:{id}" for id in before)
                 known = ahead.models.get(step) if ahead is not None else None
+                known = self._names.get(known, known) if known is not None else None
                 model = models[name] = own.get(step, known)
                 if model is not None and ahead is not None and step in ahead.certain:
                     surely.add(model)
         return Steps(needs, models), surely
+
+
+def place_of(model: str, step: str, ahead: Ahead | None) -> Place:
+    """Where in a run a call stands: at a step of its plan, or among the calls of its model."""
+    if ahead is not None and step in ahead.needs:
+        return Place(step, model, ahead)
+    return Place(f"calls to {model}", model)
 
 
 def _less(counter: Counter[Place], place: Place) -> None:

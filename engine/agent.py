@@ -31,7 +31,8 @@ async def run_agent(executor: Executor, program: Program, node: Agent) -> Any:
     tools = {spec.name: spec for spec in node.tools}
     functions = tuple(spec.as_function() for spec in node.tools)
     ends = lease(executor, program, node)
-    talk = Talk(node, executor.heads, messages, ends, functions)
+    task = str(program.row.id), program.path + node.id
+    talk = Talk(node, executor.heads, messages, ends, functions, task)
     try:
         for talk.turn in range(node.max_turns):
             generations = await generate(

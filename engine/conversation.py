@@ -33,6 +33,8 @@ class Talk:
     """To be called once: the share of the first prompt that others will begin with. None: that is
     not known, and nothing is let go."""
     functions: tuple[Mapping[str, Any], ...] = ()
+    task: tuple[str, str] | None = None
+    """The row and the path of the agent."""
     turn: int = 0
     _first: int = 0
     """Characters of the first prompt."""
@@ -55,7 +57,8 @@ class Talk:
         one, two = ([*known, Message("tool", filler)] for filler in FILLERS)
         elapsed = time.perf_counter() - self._since
         times = tuple(after(self.heads.times(path), elapsed) for path in awaited)
-        kept = await self.heads.keep(Head((one, two), self.node.model, self.functions, times))
+        head = Head((one, two), self.node.model, self.functions, times, self.task)
+        kept = await self.heads.keep(head)
         if kept is not None:
             before, self._kept = self._kept, kept  # a new pin before the old one goes
             if before is not None:

@@ -109,4 +109,5 @@ def head_of(node: LLMCall, program: Program, awaited: tuple[Times, ...] = ()) ->
     }  # fmt: skip
     one, two = (node.prompt.until(node.early, filler).render(there) for filler in FILLERS)
     tools = tuple(t.as_function() for t in node.tools) if isinstance(node, Agent) else ()
-    return Head((one, two), node.model, tools, awaited)
+    task = str(program.row.id), program.path + node.id
+    return Head((one, two), node.model, tools, awaited, task)

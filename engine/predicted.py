@@ -18,6 +18,7 @@ from ..dag.names import named_nodes
 from ..dag.nodes import LLMCall
 from ..dag.pricing import cost_of
 from ..dag.profile import Costs, Profile
+from .call_work import work_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,6 @@ def _nodes(plan: Plan, profile: Profile, cost: Cost) -> Iterator[tuple[str, Node
             leaf.calls, round(leaf.asked), round(leaf.computed),
             leaf.calls * node.sampling.max_tokens, seconds,
         )  # fmt: skip
-
-
-def work_seconds(
-    costs: Costs, prefill: float, prompt: float, generated: float, length: float, steps: float
-) -> float:
-    """Engine seconds of a node: `prefill` tokens computed of prompts of `prompt` tokens, and
-    `generated` tokens in answers of `length`, with `steps` engine steps per token."""
-    reading = prefill * (costs.token + costs.token_context * prompt / 2)
-    each = steps * costs.step + costs.decode_row + (prompt + length / 2) * costs.kv_token
-    return reading + generated * each
 
 
 def shared_out(

@@ -18,6 +18,9 @@ SHARE = 1.25
 """A worker may have so many times the mean of the calls under way."""
 SLACK = 4
 """And so many more: a few calls are no reason to load a model twice."""
+REST = 0.05
+"""Seconds after which a worker without calls is taken to idle: a call that ends is often followed
+by another of the same row."""
 REMEMBERED = 10_000
 """Beginnings of prompts whose worker is remembered."""
 
@@ -30,14 +33,15 @@ class Routes:
         self._last: OrderedDict[Hashable, int] = OrderedDict()
 
     def choose(
-        self, key: Hashable, there: Sequence[bool], placed: Collection[int] | None = None
-    ) -> int:
+        self, key: Hashable, there: Sequence[bool], placed: Collection[int] | None = None,
+        rather: int | None = None,
+    ) -> int:  # fmt: skip
         """The worker of a call that begins with `key`. `there`: by worker, whether it has the
-        call's model loaded; `placed`: the workers that the plan gives it, None where it gives none.
-        To be followed by `begins`."""
+        call's model loaded; `placed`: the workers that the plan gives it, None where it gives none;
+        `rather`: who has more of its prompt than others. To be followed by `begins`."""
         may = [w for w, has in enumerate(there) if has or placed is None or w in placed]
         free = [worker for worker in may if self.room(worker, may) > 0]
-        last = self._last.get(key)
+        last = rather if rather is not None else self._last.get(key)
         if last is None or last not in free or not there[last]:
             last = min(free, key=lambda w: (not there[w], self.under_way[w]))
         self._last[key] = last

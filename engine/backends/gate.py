@@ -19,8 +19,8 @@ from weakref import WeakSet
 from ...dag.ahead import Ahead
 from ...dag.errors import EngineError
 from ...dag.phases import Move
-from ...dag.turns import Decision, Place, Turns
-from .waiter import Waiter, place_of
+from ...dag.turns import Decision, Place, Turns, place_of
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from ..llm import LLM
@@ -40,7 +40,7 @@ class Gate:
 
     def __init__(self, shelf: Shelf[LLM]) -> None:
         self._shelf = shelf
-        self._turns = Turns(shelf.sizes(), shelf.limit, shelf.seconds())
+        self._turns = Turns(shelf.sizes(), shelf.limit, shelf.seconds(), shelf.names)
         self._lock = threading.RLock()
         self._waiters: list[Waiter] = []
         self._moving: Move | None = None
@@ -78,6 +78,11 @@ class Gate:
             with self._lock:
                 self._turns.ends(place, time.monotonic())
             self._stir()
+
+    @property
+    def moving(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._moving is not None
 
     def close(self) -> None:
         with self._lock:

@@ -100,6 +100,11 @@ class LocalBackend:
         """Whether the model is loaded now."""
         return self._shelf is not None and alias in self._shelf.loaded
 
+    @property
+    def moving(self) -> bool:
+        """Whether a model is being loaded for calls or for the plan."""
+        return self._gate is not None and self._gate.moving
+
     def at_work(self, ahead: Ahead, step: str) -> AbstractContextManager[None]:
         """A tool is at work inside the block, as this step of a run."""
         return self._models().at_work(ahead, step)
@@ -135,7 +140,7 @@ class LocalBackend:
             tokens = one[: _same(one, two)]
             loss = llm.costs.loss(len(tokens), host=len(tokens) <= llm.host_tokens)
             hold = hold_for(head.awaited, loss, len(tokens) / llm.kv_tokens)
-            kept = llm.warm(tokens, llm.now() + hold.seconds)
+            kept = llm.warm(tokens, llm.now() + hold.seconds, head.salt)
             return Kept(lambda: llm.release(kept), hold)
         finally:
             shelf.give(head.model)

@@ -36,7 +36,7 @@ def placement_for(
     shelf = backends[0].shelf()
     names = {alias: shelf.name(alias) for alias in plan.models}
     machine = Machine(workers or len(backends), shelf.limit, shelf.sizes(), names)
-    profile = Profile(_costs(plan.models, backends), estimates=known or Estimates())
+    profile = Profile(costs_of(plan.models, backends), estimates=known or Estimates())
     demand = demand_of(plan, profile, machine)
     if demand is None:
         return None
@@ -48,7 +48,8 @@ def placement_for(
         return None
 
 
-def _costs(aliases: Sequence[str], backends: Sequence[LocalBackend]) -> dict[str, Costs]:
+def costs_of(aliases: Sequence[str], backends: Sequence[LocalBackend]) -> dict[str, Costs]:
+    """What models cost by alias, loads as measured, whether or not they are loaded anywhere."""
     # Here, not above: the latter imports torch, which must wait until a model is really wanted.
     from ..llm.costs import Costs
     from ..llm.model import estimate_bytes

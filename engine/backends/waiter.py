@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...dag.ahead import Ahead
 from ...dag.errors import PlaitError
 from ...dag.turns import Place
 
@@ -46,10 +45,3 @@ class Waiter:
                 self.future.set_exception(own)
 
         self.tell(set_failure)
-
-
-def place_of(model: str, step: str, ahead: Ahead | None) -> Place:
-    """Where in a run a call stands: at a step of its plan, or among the calls of its model."""
-    if ahead is not None and step in ahead.needs:
-        return Place(step, model, ahead)
-    return Place(f"calls to {model}", model)

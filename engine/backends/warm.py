@@ -20,6 +20,10 @@ class Head:
     tools: tuple[Mapping[str, Any], ...] = ()
     awaited: tuple[Times, ...] = ()
     """How long each of the values takes that the prompt waits for; see `hold_for`."""
+    task: tuple[str, str] | None = None
+    """The row and the path of the call that will begin with it."""
+    salt: str = ""
+    """That of the calls which will ask for it."""
 
 
 @dataclass(frozen=True, slots=True)

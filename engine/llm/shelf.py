@@ -135,6 +135,11 @@ class Shelf(Generic[E]):
         """The first of the aliases that share an engine with this one."""
         return self._names[id(self._place(alias))]
 
+    @property
+    def names(self) -> dict[str, str]:
+        """By alias, the first of those that share its engine."""
+        return {alias: self._names[id(place)] for alias, place in self._places.items()}
+
     def check(self, alias: str) -> None:
         """Raise ModelError for an alias nobody knows, or a model that never fits."""
         self._check_need(self._place(alias))

@@ -70,6 +70,17 @@ def topics(count: int) -> list[dict[str, Any]]:
     return [{"topic": f"{i}"} for i in range(count)]
 
 
+def test_two_names_of_one_model_are_one_model_under_a_limit(
+    two: dict[str, Path], limit: int
+) -> None:
+    paths = {"default": two["small"], "small": two["small"], "big": two["big"], "third": two["big"]}
+    with Engine(models=two, kv_memory=KV) as ample:
+        free = ample.run(searched, topics(8))
+    with Engine(models=paths, kv_memory=KV, memory=limit) as engine:
+        run = engine.run(searched, topics(8))
+    assert run.outputs == free.outputs and not run.failed
+
+
 def loads(engine: Engine) -> int:
     return sum(cost["loads"] for cost in engine.backend.describe()["loads"].values())
 

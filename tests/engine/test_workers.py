@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import plait
-from plait import Engine, llm, workflow
+from plait import Engine, llm, tool, workflow
 from plait.dag.ahead import Ahead
 from plait.dag.estimates import Estimates
 from plait.dag.logical import Plan
@@ -20,9 +21,14 @@ from plait.dag.sampling import Sampling
 from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
 from plait.engine.backends.fake import FakeBackend
-from plait.engine.backends.homes import Homes
+from plait.engine.backends.local import LocalBackend
+from plait.engine.backends.placing import costs_of
+from plait.engine.backends.warm import Head, Kept
 from plait.engine.backends.workers import Workers
 from plait.engine.executor import Executor
+from plait.engine.generation import Generation
+from plait.engine.homes import Homes
+from plait.engine.llm.costs import Costs
 from plait.engine.options import Options
 from plait.engine.planning import kv_tokens
 from plait.engine.routing import SHARE, SLACK, Routes
@@ -111,23 +117,66 @@ def test_models_are_loaded_where_the_plan_places_them(two: dict[str, Path]) -> N
     ]
 
 
+def apart(plan: Plan, backends: object, known: object) -> Placement:
+    """Each model on a worker of its own."""
+    config = (frozenset({"small"}), frozenset({"big"}))
+    asked = frozenset(f"0:{id}" for id in plan.parts[0].workflow.nodes)
+    return Placement((Stage(config, (0.0, 0.0), {"small": 1.0, "big": 1.0}, 1.0, asked),), True)
+
+
 def test_models_placed_apart_stay_apart(
     two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
-    apart = (frozenset({"small"}), frozenset({"big"}))
-
-    def placed(plan: Plan, backends: object, known: object) -> Placement:
-        asked = frozenset(f"0:{id}" for id in plan.parts[0].workflow.nodes)
-        return Placement((Stage(apart, (0.0, 0.0), {"small": 1.0, "big": 1.0}, 1.0, asked),), True)
-
-    monkeypatch.setattr("plait.engine.backends.workers.placement_for", placed)
+    monkeypatch.setattr("plait.engine.backends.workers.placement_for", apart)
     with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
         assert isinstance(engine.backend, Workers)
         run = engine.run(pair, rows)
         requests = {name: c.requests for name, c in engine.backend.counters().items()}
     assert not run.failed and sorted(requests) == ["big on 1", "small on 0"]
     assert requests["small on 0"] == 30
+
+
+@llm(model="big", max_tokens=24)
+def lengthen(text: str) -> str:
+    return f"lengthen {text}"
+
+
+@workflow
+def long_pair(who: str, topic: str) -> str:
+    return lengthen(sketch(who, topic))
+
+
+def cheap_loads(aliases: Sequence[str], backends: Sequence[Any]) -> dict[str, Costs]:
+    """Whatever machine this runs on: calls take longer than loads."""
+    return dict.fromkeys(aliases, Costs(step=0.01, load=0.01))
+
+
+@pytest.mark.parametrize("room", [1.5, 3.0])
+def test_a_worker_that_idles_loads_a_model_that_is_not_placed_on_it(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch, room: float
+) -> None:
+    """With memory for one model, and for both."""
+    rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(60)]
+    given: dict[str, Any] = {"kv_memory": 300_000, "max_running": 1}
+    with Engine(backend=LocalBackend(two, **given)) as engine:
+        alone = engine.run(long_pair, rows)
+        need = engine.backend.llm("small").memory_bytes  # type: ignore[attr-defined]
+    monkeypatch.setattr("plait.engine.backends.workers.placement_for", apart)
+    monkeypatch.setattr("plait.engine.backends.sites.costs_of", cheap_loads)
+    memory = int(need * room)
+    with Engine(backend=Workers([LocalBackend(two, memory, **given) for _ in "12"])) as engine:
+        run = engine.run(long_pair, rows)
+        told = engine.backend.describe()
+        done = {name: c.finished for name, c in engine.backend.counters().items()}  # type: ignore[attr-defined]
+    assert run.outputs == alone.outputs and not run.failed
+    stolen = told["stolen"]
+    assert stolen and stolen[0]["worker"] == 0 and stolen[0]["model"] == "big"
+    assert stolen[0]["saved"] >= stolen[0]["least"] > 0 and "takes" in stolen[0]["why"]
+    assert (stolen[0]["out"] == []) == (room > 2)
+    assert done["big on 0"] and done["big on 1"]
+    made = run.stats.nodes["lengthen"].calls - run.stats.nodes["lengthen"].merged
+    assert sum(n for name, n in done.items() if name.startswith("big")) == made
 
 
 def test_what_is_known_of_several_workers_together(two: dict[str, Path]) -> None:
@@ -198,33 +247,68 @@ def test_workers_take_turns_each_under_its_own_memory(two: dict[str, Path]) -> N
     assert not run.failed and max(loads) <= 2
 
 
+DONE = [Generation((1,), "done", "stop")]
+
+
 class Door:
-    """A worker whose model comes when it is told so."""
+    """A worker whose model comes when it is told so. It is its own shelf."""
+
+    limit, moving = None, False
 
     def __init__(self, there: bool) -> None:
         self.there, self.seen, self.stopped = there, 0, 0
         self.opened = asyncio.Event()
+        self.took = 0.001
 
     async def open(self, models: tuple[str, ...]) -> None:
         await self.opened.wait()
 
+    def check(self, models: Sequence[str]) -> None: ...
+
     def has(self, model: str) -> bool:
         return self.there
 
-    async def generate(self, call: Call) -> list[Any]:
+    async def generate(self, call: Call) -> list[Generation]:
         self.seen += 1
-        if not self.there:
-            assert call.waits is not None
-            call.waits(True)
-            try:
-                await self.opened.wait()
-            except asyncio.CancelledError:
-                self.stopped += 1
-                raise
-            finally:
-                call.waits(False)
-        await asyncio.sleep(0.001)
-        return ["done"]
+        try:
+            if not self.there:
+                assert call.waits is not None
+                call.waits(True)
+                try:
+                    await self.opened.wait()
+                finally:
+                    call.waits(False)
+            await asyncio.sleep(self.took)
+        except asyncio.CancelledError:
+            self.stopped += 1
+            raise
+        return DONE
+
+    def shelf(self) -> Door:
+        return self
+
+    def name(self, alias: str) -> str:
+        return alias
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        return {}
+
+    def sizes(self) -> dict[str, int]:
+        return {}
+
+    def counters(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def doors_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def costs(aliases: Sequence[str], backends: Sequence[Any]) -> dict[str, Costs]:
+        return dict.fromkeys(aliases, Costs()) if isinstance(backends[0], Door) else costs_of(
+            aliases, backends
+        )  # fmt: skip
+
+    monkeypatch.setattr("plait.engine.backends.sites.costs_of", costs)
 
 
 async def test_a_call_that_waits_for_a_model_goes_to_who_has_it() -> None:
@@ -241,7 +325,7 @@ async def test_a_call_that_waits_for_a_model_goes_to_who_has_it() -> None:
     second.there = True
     second.opened.set()  # the first worker's model never comes
     done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
-    assert done == [["done"]] * 8
+    assert done == [DONE] * 8
     assert first.stopped == first.seen and told.count(True) == told.count(False)
 
 
@@ -254,7 +338,7 @@ def stage(*models: str) -> Stage:
 async def test_a_call_goes_where_its_model_is_placed_or_is_anyway() -> None:
     first, second, third = Door(there=True), Door(there=False), Door(there=True)
     workers = Workers([first, second, third])  # type: ignore[list-item]
-    workers._homes.follow(Placement((stage("m", "n", ""),), exact=True), {})
+    workers._dispatch.homes.follow(Placement((stage("m", "n", ""),), exact=True), {})
     calls = [Call(f"{i}", Sampling(), "m", node="asked[2]/again") for i in range(60)]
     await asyncio.gather(*map(workers.generate, calls))
     assert first.seen and not second.seen and third.seen
@@ -266,7 +350,7 @@ async def test_a_call_goes_where_its_model_is_placed_or_is_anyway() -> None:
 async def test_a_replica_that_has_come_takes_calls_that_wait_elsewhere() -> None:
     first, second = Door(there=False), Door(there=False)
     workers = Workers([first, second])  # type: ignore[list-item]
-    workers._homes.follow(Placement((stage("m", "m"),), exact=True), {})
+    workers._dispatch.homes.follow(Placement((stage("m", "m"),), exact=True), {})
     calls = [
         asyncio.create_task(workers.generate(Call(f"{i}", Sampling(), "m", node="asked")))
         for i in range(12)
@@ -278,7 +362,7 @@ async def test_a_replica_that_has_come_takes_calls_that_wait_elsewhere() -> None
     second.there = True
     second.opened.set()
     done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
-    assert done == [["done"]] * 12
+    assert done == [DONE] * 12
     assert waited and first.stopped == first.seen
     first.opened.set()
     await loading
@@ -291,6 +375,55 @@ def test_what_lies_ahead_of_a_worker_is_what_is_placed_there() -> None:
     homes.follow(Placement((Stage(config, (0.0, 0.0), {}, 0.0, steps),), exact=True), {})
     seen = [{m for m in homes.view(ahead, w).models.values() if m} for w in (0, 1)]
     assert seen == [{"small"}, {"big"}] and homes.view(ahead, 0) is homes.view(ahead, 0)
+
+
+def test_a_prompt_is_begun_on_the_worker_where_the_call_will_be(two: dict[str, Path]) -> None:
+    """Both have the model, and prompts that all begin alike do not all fit on one of them."""
+    begun: dict[str, int] = {}
+    done: dict[str, int] = {}
+
+    @llm(model="big", max_tokens=2)
+    def answer(page: str, found: str) -> str:
+        return plait.prompt(plait.system(f"{page} is read with care. " * 16), plait.user(found))
+
+    @tool
+    async def look_up(page: str) -> str:
+        await asyncio.sleep(0.1)
+        return "found"
+
+    @workflow
+    def flow(page: str) -> str:
+        return answer(page, look_up(page))
+
+    with Engine(models=two, kv_memory=2_000_000, devices=["cpu", "cpu"]) as engine:
+        backend = engine.backend
+        assert isinstance(backend, Workers)
+        for number, worker in enumerate(backend.workers):
+            worker.llm("big")
+            note(worker, number, begun, done)
+        run = engine.run(flow, [{"page": f"{i}"} for i in range(12)])
+        llms = [worker.llm("big") for worker in backend.workers]
+        assert all(llm.explain() is not None for llm in llms)  # behind all that was asked before
+        counters = [llm.counters() for llm in llms]
+    assert not run.failed and len(begun) == 12 and done == begun
+    assert sum(c.warmed_used for c in counters) == sum(c.warmed_tokens for c in counters)
+    assert all(c.pins == 0 for c in counters)
+
+
+def note(worker: LocalBackend, number: int, begun: dict[str, int], done: dict[str, int]) -> None:
+    """Note by row on which worker its prompt is begun, and answered."""
+    warm, answer = worker.warm, worker.generate
+
+    async def warming(head: Head) -> Kept | None:
+        assert head.task is not None
+        begun[head.task[0]] = number
+        return await warm(head)
+
+    async def answering(call: Call) -> list[Generation]:
+        done[call.row] = number
+        return await answer(call)
+
+    worker.warm, worker.generate = warming, answering  # type: ignore[method-assign]
 
 
 async def test_cancelling_a_call_stops_it_where_it_is() -> None:
