@@ -78,7 +78,7 @@ class RehearsedCost:
     kv_read_tokens: float
     evicted_tokens: int
     offload_seconds: float
-    """To bring what was evicted to the host, if there is a host tier that keeps it."""
+    """To bring KV to the host tier; without one, what it would take for all that was evicted."""
     restore_seconds: float
     """To bring it back."""
     idle_seconds: float
@@ -88,6 +88,10 @@ class RehearsedCost:
     failed_calls: int
     """Calls that the KV memory cannot hold even alone."""
     nodes: Mapping[str, NodeCost]
+    host_tokens: int = 0
+    """That the host tier holds."""
+    offloaded_tokens: int = 0
+    restored_tokens: int = 0
 
 
 def _rounded(value: Any) -> Any:

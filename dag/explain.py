@@ -132,6 +132,7 @@ def told_cost(cost: Cost) -> str:
         f"expected: {most}{whole}, bound by {cost.bound}: {parts}{loads}",
         f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
         f"critical path: {cost.path_seconds:.2f} s{tools}: {' -> '.join(cost.path)}",
+        *_workers(cost),
         *_memory(cost),
     ))  # fmt: skip
 
@@ -145,6 +146,13 @@ KNOWN = {
 COSTS = {True: "costs measured here", False: "costs not measured here (--calibrate)"}
 
 
+def _workers(cost: Cost) -> Iterator[str]:
+    found = cost.rehearsed
+    if found is not None and cost.workers > 1:
+        busiest = f"the busiest computes {seconds_text(found.busy_seconds)}"
+        yield f"workers: {cost.workers}, {busiest}; all are taken to be like the first"
+
+
 def _memory(cost: Cost) -> Iterator[str]:
     """KV and waiting."""
     kept = f"{round(cost.kv_tokens):,} tokens, {cost.kv_bytes / 2**20:,.1f} MiB in all"
@@ -155,7 +163,11 @@ def _memory(cost: Cost) -> Iterator[str]:
     held = f"{found.kv_peak_tokens:,} tokens at the peak, {found.kv_page_seconds:,.0f} page-seconds"
     lost = f"; {found.evicted_tokens:,} evicted" if found.evicted_tokens else ""
     yield f"KV held: {held}{lost}; kept: {kept}"
-    if found.evicted_tokens and found.offload_seconds:
+    if found.host_tokens and found.evicted_tokens:
+        out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
+        gone, came = f"{found.offloaded_tokens:,} tokens", f"{found.restored_tokens:,}"
+        yield f"KV on the host: {gone} offloaded in {out}, {came} restored in {back}"
+    elif found.evicted_tokens and found.offload_seconds:
         out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
         yield f"KV on the host: {out} to offload what is evicted, {back} to restore it"
     if found.failed_calls:

@@ -40,16 +40,23 @@ def extrapolated(found: Rehearsed, plan: Plan, part: Plan, whole: Cost, some: Co
             decode_tokens=round(u.decode_tokens * generated),
             prefill_seconds=u.prefill_seconds * computed, decode_seconds=u.decode_seconds * decode,
             read_tokens=u.read_tokens * generated, page_seconds=u.page_seconds * generated,
-            evicted_tokens=round(u.evicted_tokens * computed), failed=round(u.failed * rows),
+            evicted_tokens=round(u.evicted_tokens * computed),
+            offloaded_tokens=round(u.offloaded_tokens * computed),
+            restored_tokens=round(u.restored_tokens * computed),
+            offload_seconds=u.offload_seconds * computed,
+            restore_seconds=u.restore_seconds * computed, failed=round(u.failed * rows),
         )
         for alias, u in found.used.items()
     }  # fmt: skip
     work = _ratio(_work(used), _work(found.used), rows)
     # Sums know of no rows that wait for others to end; without a model there is nothing else.
-    longer = _ratio(whole.seconds, some.seconds, rows) if some.decode_tokens else rows
+    longer = rows
+    if some.decode_tokens:
+        longer = _ratio(whole.seconds - whole.load_seconds, some.seconds - some.load_seconds, rows)
+    load = max(found.loading.values(), default=0.0)
     busy = {number: seconds * work for number, seconds in found.busy.items()}
-    least = max(busy.values(), default=0.0) + found.load_seconds
-    seconds = max(least, found.seconds * longer)
+    least = max((s + found.loading.get(n, 0.0) for n, s in busy.items()), default=0.0)
+    seconds = max(least, load + (found.seconds - load) * longer)
     waited = min(found.waited * longer, seconds - least)
     return replace(found, seconds=seconds, nodes=nodes, used=used, busy=busy, waited=waited)
 

@@ -13,6 +13,7 @@ of the constants are those of the engine's calibration, which gives them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .logical import Plan
     from .prefixes import LeafCost
     from .rehearsed import Rehearsed
+    from .serving import Used
 
 
 MEASURED, ASSUMED = 0.1, 0.6
@@ -110,9 +112,10 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
     rehearsal = RehearsedCost(
         found.rows, sum(u.held_tokens for u in used), sum(u.page_seconds for u in used),
         sum(u.read_tokens for u in used), evicted,
-        evicted * max((_rate(c, "offload") for c in costs), default=0.0),
-        evicted * max((_rate(c, "restore") for c in costs), default=0.0),
+        *_moves(used, costs),
         found.waited, max(found.busy.values(), default=0.0), sum(u.failed for u in used), nodes,
+        sum(u.host_tokens for u in used), sum(u.offloaded_tokens for u in used),
+        sum(u.restored_tokens for u in used),
     )  # fmt: skip
     return replace(
         cost, seconds=found.seconds, prefill_seconds=prefill, decode_seconds=decode,
@@ -124,6 +127,15 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
         bound="critical path" if chained else max(parts, key=parts.__getitem__),
         rehearsed=rehearsal,
     )  # fmt: skip
+
+
+def _moves(used: Sequence[Used], costs: Sequence[Costs]) -> tuple[float, float]:
+    """Seconds to the host and back: of what moved, or without a host tier of what could have."""
+    if any(u.host_tokens for u in used):
+        return sum(u.offload_seconds for u in used), sum(u.restore_seconds for u in used)
+    evicted = sum(u.evicted_tokens for u in used)
+    out, back = (max((_rate(c, n) for c in costs), default=0.0) for n in ("offload", "restore"))
+    return evicted * out, evicted * back
 
 
 def _rate(costs: Costs, name: str) -> float:

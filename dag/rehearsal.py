@@ -14,15 +14,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from .ahead import Ahead
+from .dispatching import Dispatching
 from .estimates import Estimates
 from .imagined import Imagination, Imagined
 from .logical import Plan, positions
 from .names import counted_name
-from .nodes import LLMCall, Node, ToolCall, Workflow
+from .nodes import Agent, LLMCall, Node, ToolCall
 from .numbering import Row
 from .rehearsed import Rehearsed, Tasks
+from .rehearsed_device import Device
+from .rehearsed_fleet import Fleet
 from .rehearsed_row import Act
-from .rehearsed_worker import Worker
+from .rehearsed_worker import Asked
 from .serving import Ask, Done, Serving
 from .standing import Room, Standing
 from .template import Template
@@ -38,14 +42,12 @@ GOLDEN = 0.6180339887498949
 class Stage:
     """Where a rehearsal takes place."""
 
-    models: Mapping[str, Serving]
-    """By alias; aliases of one model have the same one."""
-    workers: Mapping[str, int] = field(default_factory=dict)
-    """Alias -> the worker it runs on; models of one worker take steps in turn. 0 unless told."""
-    loads: Mapping[str, float] = field(default_factory=dict)
-    """Seconds to load a model that is not there at the start."""
-    together: bool = True
-    """Whether all models of a worker fit into its memory; else one makes room for the next."""
+    models: Mapping[str, Serving] = field(default_factory=dict)
+    """By alias, of one worker that has all of them; see `Device.models`."""
+    devices: Sequence[Device] = ()
+    """Workers that have not, or several."""
+    dispatch: Dispatching | None = None
+    """Who divides calls between several workers."""
     window: int = 2_048
     """Most rows under way that are not parked; see `Room`."""
     busy: int = 256
@@ -54,6 +56,10 @@ class Stage:
     """Whether equal work is done once."""
     disturbed: float = 1.0
     """Seconds that a step takes for every second that it should."""
+
+    @property
+    def workers(self) -> Sequence[Device]:
+        return self.devices or (Device(self.models),)
 
 
 class Rehearsal:
@@ -71,8 +77,6 @@ class Rehearsal:
         self._order = count()
         self._numbers = count()
         self._flights: dict[Hashable, Imagined | list[Callable[[Imagined], None]]] = {}
-        self._asked: dict[tuple[int, int], Callable[[Done], None]] = {}
-        self._workers: dict[int, Worker] = {}
         self._draws: Counter[str] = Counter()
         self._source = iter(
             (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
@@ -80,24 +84,22 @@ class Rehearsal:
         self._ranks = count()
         self._room = Room(stage.window, stage.busy)
         self._admitting = False
-        for alias, serving in stage.models.items():
-            number = stage.workers.get(alias, 0)
-            self._workers.setdefault(number, Worker(self)).add(alias, serving)
+        several = len(plan.models) > 1
+        self._ahead = [Ahead(part.workflow) if several else None for part in plan.parts]
+        self.fleet = Fleet(self)
 
     def run(self) -> Rehearsed:
         """Rehearse."""
-        self._admit()
+        self.fleet.start(self._admit)
         last = 0.0
         while self._events:
             self.now, _, action = heapq.heappop(self._events)
-            if not any(w.stepping for w in self._workers.values()):
+            if not self.fleet.busy and self._room.rows:
                 self.found.waited += self.now - last
             last = self.now
             action()
-        self.found.seconds = self.now
-        for number, worker in self._workers.items():
-            self.found.busy[number] = worker.seconds
-            self.found.used |= worker.used()
+        self.found.busy, self.found.loading = self.fleet.seconds()
+        self.found.used = self.fleet.used()
         return self.found
 
     # -- rows ----------------------------------------------------------------------------------
@@ -111,10 +113,11 @@ class Rehearsal:
             number, place = following
             row = self.rows[number][place]
             if row is not None:
-                self._begin(self.plan.parts[number].workflow, row)
+                self._begin(number, row)
         self._admitting = False
 
-    def _begin(self, workflow: Workflow, row: Row) -> None:
+    def _begin(self, part: int, row: Row) -> None:
+        workflow = self.plan.parts[part].workflow
         self.found.rows += 1
         self._room.rows += 1
         given = self.imagination.given
@@ -122,11 +125,13 @@ class Rehearsal:
 
         def ended(_: Imagined) -> None:
             self._room.rows -= 1
+            self.found.seconds = self.now
             self._admit()
 
-        Act(self, workflow, inputs, (), Standing(next(self._ranks), self._room), ended).start()
+        standing = Standing(next(self._ranks), self._room, self._ahead[part])
+        Act(self, workflow, inputs, (), standing, ended).start()
 
-    def _moves(self, row: Standing, calls: int = 0, tools: int = 0, others: int = 0) -> None:
+    def moves(self, row: Standing, calls: int = 0, tools: int = 0, others: int = 0) -> None:
         row.moves(calls, tools, others)
         self._admit()
 
@@ -170,7 +175,7 @@ class Rehearsal:
             then(value)
 
         flight.append(arrived)
-        self._moves(act.row, others=1)
+        self.moves(act.row, others=1)
 
     def counted(self, act: Act, node: Node) -> Tasks:
         return self.found.nodes.setdefault(counted_name(act.way, node.id), Tasks())
@@ -195,21 +200,25 @@ class Rehearsal:
             self.at(LATENCY, over)
 
         act.row.moves(calls=1)
-        worker = self._workers[self.stage.workers.get(node.model, 0)]
-        worker.ask(node.model, next(self._numbers), ask, done)
+        step = "/".join((*act.way, node.id))
+        talk = (act, node.id) if isinstance(node, Agent) else None
+        self.fleet.ask(Asked(next(self._numbers), node.model, ask, step, act.row, done, talk=talk))
 
     def use(self, node: ToolCall, value: Imagined, act: Act,
             then: Callable[[Imagined], None]) -> None:  # fmt: skip
         """One tool call, whose result is this value."""
         seconds = max(0.0, self.estimates.draw(node, self.place(node.id)))
         self.counted(act, node).seconds += seconds
+        ahead, step = act.row.ahead, "/".join((*act.way, node.id))
+        self.fleet.at_work(ahead, step, True)
 
         def over() -> None:
             act.row.moves(tools=-1)
+            self.fleet.at_work(ahead, step, False)
             then(value)
 
         self.at(seconds, over)
-        self._moves(act.row, tools=1)
+        self.moves(act.row, tools=1)
 
     def place(self, what: str) -> float:
         """A place among all values of a kind, in 0 to 1, evenly over the calls."""

@@ -15,12 +15,15 @@ class Rehearsed:
     nodes: dict[str, Tasks] = field(default_factory=dict)
     """By the name under which a run counts them."""
     used: dict[str, Used] = field(default_factory=dict)
-    """By model alias, the first of those that share an engine."""
+    """By model alias, the first of those that share an engine; of several workers, each apart."""
     busy: dict[int, float] = field(default_factory=dict)
     """Seconds that each worker computes."""
     loads: list[str] = field(default_factory=list)
     """Models in the order in which they are loaded."""
     load_seconds: float = 0.0
+    """On all workers."""
+    loading: dict[int, float] = field(default_factory=dict)
+    """Seconds that each worker loads."""
     waited: float = 0.0
     """Seconds in which no worker computes: only tools run."""
     rows: int = 0

@@ -57,6 +57,15 @@ class Used:
     page_seconds: float = 0.0
     """KV pages held x seconds."""
     evicted_tokens: int = 0
+    """That left the device, to the host tier or for good."""
+    host_tokens: int = 0
+    """That the host tier holds; 0 without one."""
+    offloaded_tokens: int = 0
+    """Of those, moved to the host tier, in whole pages."""
+    restored_tokens: int = 0
+    """Brought back from it."""
+    offload_seconds: float = 0.0
+    restore_seconds: float = 0.0
     failed: int = 0
     """Calls that the KV memory cannot hold even alone."""
 
@@ -72,8 +81,21 @@ class Serving(Protocol):
         """Whether a step is to be taken."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+        ...
+
     def add(self, number: int, ask: Ask, now: float) -> None:
         """Take a call."""
+        ...
+
+    def drop(self, number: int, now: float) -> None:
+        """Forget a call: another worker does it."""
+        ...
+
+    def unload(self) -> None:
+        """Lose all KV. No call is there."""
         ...
 
     def step(self, now: float) -> Stepped:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .ahead import Ahead
+
 
 @dataclass(slots=True)
 class Room:
@@ -33,6 +35,8 @@ class Standing:
     rank: int
     """Its place in the order in which rows begin."""
     room: Room
+    ahead: Ahead | None = field(default=None, repr=False)
+    """What the plan knows of the row's work, where several models may have to take turns."""
     calls: int = 0
     """LLM calls that it has under way."""
     tools: int = 0

@@ -37,7 +37,7 @@ def corrected(
     seen = observed(plan.parts[0].workflow, stats)
     found = replace(before or Estimates(), sample=seen)
     rehearsed = rehearse_on(backend, plan, [rows], found)
-    said = sum(rehearsed.busy.values()) - rehearsed.load_seconds
+    said = sum(rehearsed.busy.values())
     if step_seconds < LEAST_SECONDS or said <= 0:
         return Corrected(found)
     return Corrected(found, step_seconds / said)

@@ -56,8 +56,8 @@ def price(
     """The plan, priced on these models; without models it is only counted.
 
     `planned` and `disable` are those of a run. `known` says how long answers are and how long tools
-    take. With several `devices` the plan says which models stand on which, by the costs of the
-    first; the price is for that one alone.
+    take. With several `devices` the plan says which models stand on which, and the price is for all
+    of them, by the costs of the first.
     """
     if not models:
         off = rules_off(planned, disable)
@@ -70,23 +70,20 @@ def price(
         if found:  # calls that are refused have no price
             off = rules_off(planned, disable)
             return Priced(make_plan(workflow, rows, disable=off, observe=observe), None, found)
-        priced = price_on(
+        return price_on(
             backend, workflow, rows, expected, planned=planned, disable=disable,
-            observe=observe, calibrate=calibrate, window=window,
+            observe=observe, calibrate=calibrate, window=window, devices=devices,
         )  # fmt: skip
-        if len(devices) < 2 or not planned:
-            return priced
-        placement = placement_for(priced.plan, [backend], expected, len(devices))
-        return replace(priced, plan=replace(priced.plan, placement=placement))
 
 
 def price_on(
     backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
+    devices: Sequence[str] = (),
 ) -> Priced:  # fmt: skip
     """The plan, priced on the models of a backend. `disturbed`: seconds that the engine takes for
-    every second that costs say."""
+    every second that costs say. `devices`: where several workers like this backend run."""
     aliases = workflow.models()
     measure = measure_of(backend, aliases[0], rows) if aliases else None
     memory = kv_tokens(backend)
@@ -96,6 +93,9 @@ def price_on(
     )  # fmt: skip
     if workflow.live:
         return Priced(plan)
+    if len(devices) > 1 and planned:
+        placement = placement_for(plan, [backend], known, len(devices))
+        plan = replace(plan, placement=placement)
     merging = planned and not {merge_calls.__name__, SINGLE_FLIGHT} <= set(disable)
     counting = _counting(off, merging)
     counted = plan
@@ -103,9 +103,10 @@ def price_on(
         counted = make_plan(workflow, rows, disable=counting, measure=measure, memory=memory)
     profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
     first = _part(workflow, rows, counted, profile, counting)
+    placed = replace(first, placement=plan.placement)
     found = rehearse_on(
-        backend, first, [list(islice(rows, first.rows))], known, merging=merging, window=window,
-        disturbed=disturbed,
+        backend, placed, [list(islice(rows, first.rows))], known, merging=merging, window=window,
+        disturbed=disturbed, devices=devices,
     )  # fmt: skip
     return Priced(plan, cost_of(counted, profile, found, first))
 

@@ -5,60 +5,110 @@ No forwards, no torch: KV is never moved, and a step takes as long as its costs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..cache.host import HostTier
 from ..cache.pages import PageAllocator
 from ..cache.radix import RadixTree
 from ..dag.profile import Costs
 from ..dag.sampling import Sampling
 from ..dag.serving import Ask, Done, Stepped, Used
+from .llm.costs import Costs as Measured
 from .llm.request import Chunk, Request
 from .llm.scheduler import CannotFit, Limits, Scheduler
+from .llm.worth import worth_of
 
 PAGE_SIZE = 16
 
 
 class NoKV:
-    """KV that is nowhere needs no copying."""
+    """KV that is nowhere: moving it is counted, as it takes its time."""
+
+    def __init__(self, costs: Costs, page_size: int, used: Used) -> None:
+        self._costs, self._page_size, self._used = costs, page_size, used
+        self._seconds = 0.0
 
     def copy(self, source: int, target: int, slots: int) -> None: ...
 
+    def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
+        tokens = len(device) * self._page_size
+        self._used.offloaded_tokens += tokens
+        self._used.offload_seconds += self._took(tokens, "offload")
+
+    def restore(self, host: Sequence[int], device: Sequence[int]) -> None:
+        tokens = len(host) * self._page_size
+        self._used.restored_tokens += tokens
+        self._used.restore_seconds += self._took(tokens, "restore")
+
+    def passed(self) -> float:
+        """Seconds of moves since it was asked last: steps wait for them."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def _took(self, tokens: int, rate: str) -> float:
+        seconds: float = tokens * self._costs.kv_bytes / getattr(self._costs, rate)
+        self._seconds += seconds
+        return seconds
+
 
 class Rehearsing:
-    """One model in virtual time; see `Serving`."""
+    """One model in virtual time; see `Serving`. `host_pages`: of its host tier."""
 
     def __init__(
-        self, costs: Costs, pages: int, page_size: int = PAGE_SIZE, limits: Limits | None = None
-    ) -> None:
+        self, costs: Costs, pages: int, page_size: int = PAGE_SIZE, limits: Limits | None = None,
+        host_pages: int = 0,
+    ) -> None:  # fmt: skip
         self.costs = costs
         self.used = Used()
-        self._tree = RadixTree(PageAllocator(pages), page_size)
-        limits = limits or Limits(batch_tokens=2048, running=256)
-        self._scheduler = Scheduler(self._tree, limits, NoKV())
+        self._pages, self._host_pages, self._page_size = pages, host_pages, page_size
+        self._limits = limits or Limits(batch_tokens=2048, running=256)
+        self._mover = NoKV(costs, page_size, self.used)
         self._asks: dict[int, Ask] = {}
+        self._requests: dict[int, Request] = {}
+        self._evicted = 0
+        self.unload()
+
+    def unload(self) -> None:
+        costs = self.costs if isinstance(self.costs, Measured) else None
+        host = None
+        if self._host_pages and costs is not None:
+            known = costs
+            worth = worth_of(lambda: known)
+            self.used.host_tokens = self._host_pages * self._page_size
+            host = HostTier(PageAllocator(self._host_pages), self._mover, worth)
+        self._evicted = self.used.evicted_tokens
+        self._tree = RadixTree(PageAllocator(self._pages), self._page_size, host=host)
+        self._scheduler = Scheduler(self._tree, self._limits, self._mover, costs)
 
     @property
     def busy(self) -> bool:
         return bool(self._scheduler.running) or self._scheduler.waiting > 0
 
+    @property
+    def waiting(self) -> int:
+        return self._scheduler.waiting
+
     def add(self, number: int, ask: Ask, now: float) -> None:
         prompt = tuple(ask.prompt)
         self._asks[number] = ask
-        self._scheduler.add(
-            Request(
-                number, prompt, Sampling(), 0, now, ask.priority,
-                limit=len(prompt) + len(ask.answer), expected=len(prompt) + ask.room,
-            )
+        request = self._requests[number] = Request(
+            number, prompt, Sampling(), 0, now, ask.priority,
+            limit=len(prompt) + len(ask.answer), expected=len(prompt) + ask.room,
         )  # fmt: skip
+        self._scheduler.add(request)
+
+    def drop(self, number: int, now: float) -> None:
+        self._forget(self._requests[number], now)
 
     def step(self, now: float) -> Stepped:
         scheduler = self._scheduler
         try:
             chunks = scheduler.schedule(now)
         except CannotFit as stuck:  # a run fails this call, and goes on
-            scheduler.remove(stuck.request, now)
-            del self._asks[stuck.request.number]
+            self._forget(stuck.request, now)
             self.used.failed += 1
             return Stepped(0.0, (Done(stuck.request.number, 0),))
-        seconds = self._seconds(chunks)
+        seconds = self._seconds(chunks) + self._mover.passed()
         end = now + seconds
         sampled = [c.request for c in chunks if c.samples]
         scheduler.commit(chunks, end)
@@ -66,11 +116,14 @@ class Rehearsing:
         for request in sampled:
             request.tokens.append(self._asks[request.number].answer[request.generated])
             if len(request.tokens) >= request.limit:
-                scheduler.remove(request, end)
-                del self._asks[request.number]
+                self._forget(request, end)
                 done.append(Done(request.number, len(request.prompt) - (request.cached or 0)))
-        self.used.evicted_tokens = scheduler.holdings.evicted_tokens
+        self.used.evicted_tokens = self._evicted + scheduler.holdings.evicted_tokens
         return Stepped(seconds, tuple(done))
+
+    def _forget(self, request: Request, now: float) -> None:
+        self._scheduler.remove(request, now)
+        del self._asks[request.number], self._requests[request.number]
 
     def _seconds(self, chunks: list[Chunk]) -> float:
         """How long the step takes, counted on the way."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...cache.host import HostTier
-from ...cache.node import Node
 from ...cache.pages import PageAllocator
 from ...cache.radix import RadixTree
 from ...dag.errors import ConfigError, ModelError
 from .costs import Costs
 from .pool import KVShape, Pool, bytes_per_token
+from .worth import worth_of
 
 if TYPE_CHECKING:
     from .model import LoadedModel
@@ -100,11 +100,7 @@ def make_pool(
 
 def make_tree(pool: Pool, costs: Callable[[], Costs]) -> RadixTree:
     """The prefix tree over a pool's pages, with the host tier that the pool has room for."""
-
-    def worth(node: Node, now: float) -> bool:
-        """Whether a leaf about to be evicted should go to the host tier."""
-        context = sum(len(n.tokens) for n in node.path()) - len(node.tokens)
-        return costs().offload_pays(len(node.tokens), context)
-
-    host = HostTier(PageAllocator(pool.host_pages), pool, worth) if pool.host_pages else None
+    host = None
+    if pool.host_pages:
+        host = HostTier(PageAllocator(pool.host_pages), pool, worth_of(costs))
     return RadixTree(PageAllocator(pool.pages), pool.page_size, host=host)

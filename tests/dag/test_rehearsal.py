@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
 from plait.dag.rehearsal import LATENCY, Stage, rehearse
 from plait.dag.rehearsed import Rehearsed
+from plait.dag.rehearsed_device import Device
 from plait.dag.serving import Ask, Done, Stepped, Used
 from plait.dag.workflow import as_workflow
 
@@ -35,6 +36,16 @@ class Simple:
     @property
     def busy(self) -> bool:
         return bool(self.calls)
+
+    @property
+    def waiting(self) -> int:
+        return 0
+
+    def drop(self, number: int, now: float) -> None:
+        del self.calls[number]
+
+    def unload(self) -> None:
+        assert not self.calls
 
     def add(self, number: int, ask: Ask, now: float) -> None:
         self.calls[number] = [len(ask.answer), len(ask.prompt)]
@@ -168,12 +179,14 @@ def test_models_that_do_not_fit_together_are_loaded_in_turn() -> None:
     def turns(text: str) -> str:
         return ask(big(text))
 
-    loads = {"default": 1.0, "big": 2.0}
-    found = went(turns, [{"text": "a"}, {"text": "b"}], loads=loads, together=False)
+    loads, sizes = {"default": 1.0, "big": 2.0}, {"default": 1, "big": 1}
+    models = {"default": Simple(), "big": Simple()}
+    one = Device(models, there=frozenset(), sizes=sizes, limit=1, loads=loads)
+    found = went(turns, [{"text": "a"}, {"text": "b"}], devices=[one])
     assert found.loads == ["big", "default"] and found.load_seconds == 3.0
-    assert found.seconds > 3.0 + 0.15
-    apart = went(turns, [{"text": "a"}], workers={"default": 0, "big": 1})
-    assert set(apart.busy) == {0, 1} and apart.loads == []
+    assert found.loading == {0: 3.0} and 3.0 + 0.15 < found.seconds < 3.0 + 0.2
+    both = went(turns, [{"text": "a"}, {"text": "b"}], devices=[replace(one, limit=2)])
+    assert found.seconds - 0.06 < both.seconds < found.seconds + 0.06
 
 
 def test_maps_loops_and_branches() -> None:

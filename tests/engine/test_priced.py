@@ -10,12 +10,13 @@ import pytest
 from plait import Engine, llm, tool, workflow
 from plait.dag.cost import Cost
 from plait.dag.estimates import Estimates, operator_key
+from plait.dag.explain import told_cost
 from plait.dag.logical import Plan
 from plait.dag.workflow import as_workflow
 from plait.engine import priced
 from plait.engine.backends.local import LocalBackend
 from plait.engine.planning import kv_tokens
-from plait.engine.priced import price_on
+from plait.engine.priced import price, price_on
 from plait.engine.rehearsing import rehearse_on
 
 from .llm import models
@@ -146,6 +147,50 @@ def test_a_workflow_without_models_is_rehearsed_in_part(
     part = cost(engine, only_tools, known, window=4)
     same_counts(part, whole)
     assert part.seconds == pytest.approx(whole.seconds, rel=0.1)
+
+
+@llm(model="small", max_tokens=6)
+def sketch(question: str) -> str:
+    return f"Sketch: {question}"
+
+
+@llm(model="big", max_tokens=12)
+def refine(document: str, text: str) -> str:
+    return f"Refine {document}: {text}"
+
+
+@workflow
+def pair(document: str, question: str) -> Any:
+    return refine(document, sketch(question))
+
+
+def test_a_price_for_several_devices_is_that_of_all(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Calls and tokens are those of a run on them, and it takes less than on one."""
+    place = tmp_path_factory.mktemp("two")
+    paths = {a: str(models.save_with_tokenizer(place / a)) for a in ("small", "big")}
+    rows, work = ROWS[:32], as_workflow(pair)
+    one = price(work, rows, paths, kv_memory="300KB", devices=["cpu"]).cost
+    apart = price(work, rows, paths, kv_memory="300KB", devices=["cpu", "cpu:0"])
+    both = price(work, rows, paths, kv_memory="300KB", devices=["cpu", "cpu"]).cost
+    with Engine(models=paths, kv_memory="300KB", devices=["cpu", "cpu"]) as engine:
+        run = engine.run(pair, rows)
+        counted = engine.backend.counters().values()  # type: ignore[attr-defined]
+        generated = sum(c.generated_tokens for c in counted)
+        prefill = sum(c.prefill_tokens for c in counted)
+    assert one is not None and both is not None and apart.cost is not None
+    assert apart.plan.placement is not None and apart.cost.workers == both.workers == 2
+    for cost in (both, apart.cost):
+        assert cost.decode_tokens == pytest.approx(generated, rel=0.15)
+        assert cost.prefill_tokens == pytest.approx(prefill, rel=0.25)
+        assert "workers: 2, the busiest computes" in told_cost(cost)
+        assert cost.rehearsed is not None
+        for name, node in run.stats.nodes.items():
+            assert cost.rehearsed.nodes[name].calls == node.calls
+    work_of_both = both.seconds - both.load_seconds
+    assert apart.cost.seconds - apart.cost.load_seconds < work_of_both
+    assert work_of_both == pytest.approx(one.seconds, rel=0.3)  # one thread does it all
 
 
 @pytest.fixture

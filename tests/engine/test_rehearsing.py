@@ -11,6 +11,7 @@ import pytest
 
 from plait import Engine, llm, system, tool, user, workflow
 from plait.dag.estimates import Estimates
+from plait.dag.explain import told_cost
 from plait.dag.serving import Ask
 from plait.dag.workflow import as_workflow
 from plait.engine import history
@@ -57,6 +58,21 @@ def page_of(text: str) -> str:
 @workflow
 def report(text: str) -> Any:
     return [tell(text), judge(text, page_of(text))]
+
+
+@llm(max_tokens=TOKENS)
+def read(text: str) -> str:
+    return f"{text} What is it?"
+
+
+@llm(max_tokens=TOKENS)
+def read_again(text: str, said: str) -> str:
+    return f"{text} Is it {said}?"
+
+
+@workflow
+def read_twice(text: str) -> Any:
+    return read_again(text, read(text))
 
 
 ROWS = [{"text": f"{name} {i % 12}"} for i, name in enumerate(["bees", "ants", "a bee"] * 5)]
@@ -134,6 +150,50 @@ def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
     assert not model.busy and model.used.decode_tokens == 3 and model.used.prefill_tokens == 10
     model.add(2, Ask(range(10), (91,), 1), 5.0)  # the cache has all but the last token
     assert model.step(5.0).done[0].computed == 1
+
+
+@pytest.mark.parametrize("host_pages", [0, 64])
+def test_what_was_evicted_comes_back_from_the_host_if_there_is_one(host_pages: int) -> None:
+    """Two prompts in turn, of which the cache holds one."""
+    model = Rehearsing(Costs(kv_bytes=100), pages=8, host_pages=host_pages)
+    computed = []
+    for number in range(4):
+        start = 1_000 * (number % 2)
+        model.add(number, Ask(range(start, start + 96), (7,), 1), 0.0)
+        computed += [done.computed for done in model.step(0.0).done]
+    used = model.used
+    assert computed[:2] == [96, 96] and used.evicted_tokens > 0
+    if host_pages:
+        assert max(computed[2:]) < 32 and used.restored_tokens >= 64 <= used.offloaded_tokens
+        assert 0 < used.restore_seconds < 96 * 100 * 4 / 5e9
+    else:
+        assert min(computed[2:]) > 32 and used.offloaded_tokens == used.restored_tokens == 0
+
+
+def test_an_unloaded_model_has_no_kv_left() -> None:
+    model = Rehearsing(Costs(), pages=64)
+    for number, computed in enumerate((64, 1, 64)):
+        if number == 2:
+            model.unload()
+        model.add(number, Ask(range(64), (7,), 1), 0.0)
+        assert model.step(0.0).done[0].computed == computed
+
+
+def test_the_host_tier_is_priced_as_it_works(model: Path) -> None:
+    """Memory for a few rows' documents, which are read again after all others: counts of a run."""
+    rows = [{"text": f"{i:03} " + "page " * 40} for i in range(12)]
+    costs = Costs(kv_bytes=1_024)
+    with Engine(model=model, kv_memory=300_000, host_memory=4_000_000) as engine:
+        llm = backend_of(engine).llm("default")
+        llm.costs = costs
+        found = price_on(backend_of(engine), as_workflow(read_twice), rows, Estimates()).cost
+        engine.run(read_twice, rows)
+        counters = llm.counters()
+    assert found is not None and found.rehearsed is not None
+    assert counters.restored_pages > 0 and found.rehearsed.restored_tokens > 0
+    assert found.prefill_tokens == pytest.approx(counters.prefill_tokens, rel=0.2)
+    told = told_cost(found)
+    assert f"KV on the host: {found.rehearsed.offloaded_tokens:,} tokens offloaded" in told
 
 
 def test_what_never_fits_fails_and_the_others_go_on() -> None:
