@@ -1,9 +1,10 @@
 """Measuring what a model costs on this device: a few seconds once, then read from disk.
 
-Prefill time is fitted over tokens and context, decode time over requests and KV tokens read, both
-by least squares over the engine's own steps. The peaks are the fastest product and the fastest
-read that torch does here, whichever way: they are what utilisation is measured against, and what
-steps that would take too long to time are reckoned by.
+One fit over the engine's own steps, those that prefill and those that decode: seconds are a
+constant that every step has, and terms for prefill tokens, their context, requests that decode and
+KV tokens that they read. So a step that does both costs the constant once. The peaks are the
+fastest product and the fastest read that torch does here, whichever way: they are what utilisation
+is measured against, and what steps that would take too long to time are reckoned by.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...dag.sampling import Sampling
 from . import cost_file
 from .attention.plan import lay_out
 from .costs import Costs
+from .fit import fit
 from .forward import Runner
 from .model import LoadedModel
 from .peaks import contended, device_name, matmul_peak, memory_peak, product_size, time_of
@@ -32,10 +34,10 @@ from .request import Chunk, Request
 from .work import Work
 
 log = logging.getLogger("plait")
-SECONDS = 1.5
-"""About how long timing the steps of a model may take."""
-COPY_BYTES = 8 << 20
-"""How much KV is copied to learn the speed of the host tier."""
+SECONDS = {"cpu": 1.5, "cuda": 4.0}
+"""About how long timing the steps of a model may take: on a GPU more of them are timed."""
+COPY_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
+"""How much KV is copied to learn the speed of the host tier, and of starting copies on a GPU."""
 
 Point = tuple[int, int, int]
 """A step: (requests, tokens each computes, tokens cached before them)."""
@@ -43,6 +45,8 @@ PREFILLS: tuple[Point, ...] = ((1, 64, 0), (1, 64, 1024), (1, 256, 0), (1, 256, 
 DECODES: tuple[Point, ...] = (
     (1, 1, 64), (1, 1, 1024), (8, 1, 64), (8, 1, 512), (32, 1, 64), (32, 1, 512),
 )  # fmt: skip
+LARGER: tuple[Point, ...] = ((1, 2048, 0), (1, 2048, 2048), (128, 1, 512), (256, 1, 1024))
+"""On a GPU: smaller steps take as long as starting them takes, whatever is in them."""
 
 
 def conditions(loaded: LoadedModel) -> cost_file.Conditions:
@@ -79,7 +83,7 @@ def find(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, a
 
 def measure_and_keep(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work) -> Costs:
     busy = contended()
-    costs = measure(loaded, runner, free, work)
+    costs = measure(loaded, runner, free, work, SECONDS[loaded.device.type])
     cost_file.write(cost_file.Known(conditions(loaded), costs, busy))
     return costs
 
@@ -92,7 +96,7 @@ def wanted(calibrate: bool | None) -> bool:
 
 
 def measure(
-    loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, budget: float = SECONDS
+    loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, budget: float
 ) -> Costs:
     """Time steps of the model in free pages of its own pool, and fit them.
 
@@ -102,18 +106,18 @@ def measure(
     place = loaded.device
     matmul, memory = matmul_peak(place, loaded.dtype, product_size(place)), memory_peak(place)
     steps = _Steps(loaded, runner, free, work, (matmul, memory), budget)
-    longest = loaded.max_context - 2
-    decodes = [p for p in DECODES if p[1] + p[2] <= longest]
-    prefills = [p for p in PREFILLS if p[1] + p[2] <= longest]
-    decode = _fit([[1.0, n, n * c] for n, _, c in decodes], steps.take(decodes))
-    prefill = _fit([[1.0, t, t * (c + t / 2)] for _, t, c in prefills], steps.take(prefills))
+    points = _points(place, loaded.max_context - 2)
+    seconds = [s for kind in points for s in steps.take(kind)]
+    step, token, token_context, decode_row, kv_token = fit(
+        [terms(point) for kind in points for point in kind], seconds
+    )
     offload, restore = copy_rates(runner.pool)
     return Costs(
-        step=decode[0],
-        token=prefill[1],
-        token_context=prefill[2],
-        decode_row=decode[1],
-        kv_token=decode[2],
+        step=step,
+        token=token,
+        token_context=token_context,
+        decode_row=decode_row,
+        kv_token=kv_token,
         offload=offload,
         restore=restore,
         kv_bytes=runner.pool.bytes_per_token,
@@ -121,6 +125,22 @@ def measure(
         matmul_peak=matmul,
         memory_peak=memory,
     )
+
+
+def terms(point: Point) -> list[float]:
+    """What a step has of everything that costs: itself, prefill tokens, those x their context,
+    requests that decode, KV tokens that they read. In the order of `Costs`, and as it counts."""
+    rows, count, context = point
+    if count == 1:
+        return [1.0, 0.0, 0.0, rows, rows * context]
+    return [1.0, rows * count, rows * count * (context + count / 2), 0.0, 0.0]
+
+
+def _points(device: torch.device, longest: int) -> tuple[list[Point], list[Point]]:
+    """Steps to be timed that a context of `longest` tokens has room for: decoding, prefilling."""
+    larger = LARGER if device.type == "cuda" else ()
+    fitting = [p for p in (*DECODES, *PREFILLS, *larger) if p[1] + p[2] <= longest]
+    return [p for p in fitting if p[1] == 1], [p for p in fitting if p[1] > 1]
 
 
 def describe(costs: Costs) -> list[str]:
@@ -139,7 +159,7 @@ def describe(costs: Costs) -> list[str]:
 def copy_rates(pool: Pool) -> tuple[float, float]:
     """Bytes per second to the host tier and back, in a small pool of the same shape."""
     size = pool.page_size * pool.bytes_per_token
-    pages = list(range(max(1, min(64, COPY_BYTES // size))))
+    pages = list(range(max(1, min(64, COPY_BYTES[pool.device.type] // size))))
     small = Pool(
         pool.layers, len(pages), pool.page_size, pool.device, pool.dtype, host_pages=len(pages)
     )
@@ -223,20 +243,3 @@ def _version() -> str:
         return version("plait")
     except PackageNotFoundError:
         return ""
-
-
-def _fit(rows: list[list[float]], seconds: list[float]) -> list[float]:
-    """Least squares with no negative factor: a negative one is dropped and the rest fitted again.
-
-    Rows are weighted by 1 / seconds, so that short steps count as much as long ones.
-    """
-    kept = list(range(len(rows[0])))
-    weights = torch.tensor([1.0 / s for s in seconds], dtype=torch.float64)
-    wanted = torch.ones(len(seconds), 1, dtype=torch.float64)
-    while kept:
-        table = torch.tensor([[r[k] for k in kept] for r in rows], dtype=torch.float64)
-        found = torch.linalg.lstsq(table * weights[:, None], wanted).solution[:, 0].tolist()
-        if min(found) >= 0:
-            break
-        kept.pop(found.index(min(found)))
-    return [found[kept.index(k)] if k in kept else 0.0 for k in range(len(rows[0]))]

@@ -19,6 +19,8 @@ from typing import Any
 from .costs import Costs
 
 log = logging.getLogger("plait")
+WAY = 2
+"""How costs are measured and fitted. What was measured in another way is measured anew."""
 _unwritten: dict[Path, Known] = {}
 """Costs that could not be written, so that this process at least measures them once only."""
 
@@ -39,7 +41,7 @@ class Conditions:
     @property
     def file(self) -> Path:
         marks = {k: v for k, v in asdict(self).items() if k != "model"}
-        marks["fields"] = [f.name for f in fields(Costs)]
+        marks |= {"fields": [f.name for f in fields(Costs)], "way": WAY}
         name = hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:24]
         return folder() / f"{name}.json"
 
@@ -94,10 +96,10 @@ def write(known: Known) -> None:
 
 
 def everything() -> Iterator[Known]:
-    """All costs on disk that can be read."""
+    """All costs on disk that can be read and were measured as they are now."""
     for file in sorted(folder().glob("*.json")):
         found = _parse(file)
-        if found is not None:
+        if found is not None and found.conditions.file == file:
             yield found
 
 

@@ -14,7 +14,6 @@ import torch
 
 from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM, calibrate, cost_file
-from plait.engine.llm.calibrate import _fit
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.model import LoadedModel
 
@@ -143,6 +142,7 @@ def test_what_costs_are_known_by(
     assert len(measured) == 3
     for place, name, value in (
         (calibrate, "_version", lambda: "another"),
+        (cost_file, "WAY", cost_file.WAY - 1),
         (torch, "__version__", f"{torch.__version__}.1"),
         (torch, "get_num_threads", lambda: 77),
     ):
@@ -152,7 +152,10 @@ def test_what_costs_are_known_by(
             LLM(copy).close()
             assert len(measured) == before + 1, name
     LLM(copy).close()
-    assert len(measured) == 6
+    assert len(measured) == 7
+    told = len(list(cost_file.everything()))
+    monkeypatch.setattr(cost_file, "WAY", cost_file.WAY + 1)
+    assert told and not list(cost_file.everything()), "measured in another way than now"
 
 
 def test_where_nothing_can_be_written(
@@ -193,13 +196,6 @@ def test_what_takes_too_long_is_reckoned(engine: Build, monkeypatch: pytest.Monk
     llm._thread.call(lambda: calibrate.measure(*parts, budget=60.0))  # type: ignore[arg-type]
     assert len(timed) == 4, "three pages hold none of the steps"
     assert costs.load == llm.costs.load and asdict(costs).keys() == asdict(llm.costs).keys()
-
-
-def test_a_fit_finds_the_factors_and_none_below_zero() -> None:
-    rows = [[1.0, float(n), float(n * n)] for n in (1, 3, 8, 20)]
-    exact = [2 + 3 * r[1] for r in rows]
-    assert _fit(rows, exact) == pytest.approx([2, 3, 0], abs=1e-6)
-    assert min(_fit(rows, [5, 4, 3, 2])) >= 0
 
 
 def test_what_is_lost_without_a_pin_is_the_way_back_that_eviction_takes() -> None:
