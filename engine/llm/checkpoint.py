@@ -84,6 +84,7 @@ def _lacks_memory(error: Exception) -> bool:
 
 def read_weights(path: str | Path, name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """The model on its device, with our attention in place of its own."""
+    check_files(path)
     model, found = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=dtype,

@@ -11,21 +11,23 @@ from typing import Any
 from ...dag.errors import EngineError
 from ...dag.sampling import Sampling
 from ..generation import Generation
-from .allocator import give_back, keep_freed_memory
+from .allocator import keep_freed_memory
 from .calibrate import find, measure_and_keep, wanted
 from .chat import Encoder, Prompt
+from .checkpoint import read_weights
 from .costs import Costs
 from .counters import Counters, snapshot
 from .delivery import GenerateCall, OnToken, OpenCalls
 from .forward import Runner
 from .intake import Intake
 from .loop import StepLoop
-from .memory import make_pool, make_tree
-from .model import LoadedModel, choose_device, load, quiet
+from .memory import give_back, make_pool, make_tree
+from .model import LoadedModel, Weights, choose_device, load, quiet
 from .scheduler import Limits, Scheduler
+from .serving import Serving
 from .steps import Step
 from .thread import StepThread
-from .warming import Head, Warming
+from .warming import Head
 from .work import Work
 
 
@@ -34,7 +36,8 @@ class LLM:
 
     kv_memory, host_memory: bytes or "2GiB" for KV on the device and for what moves to the host.
     calibrate: measure costs when none are on disk for this model, device and version (seconds,
-    once); None: unless $PLAIT_CALIBRATE is 0. clock: what deadlines of pins are told in.
+    once); None: unless $PLAIT_CALIBRATE is 0. clock: what deadlines of pins are told in. weights:
+    where they come from, if not from the model's files.
     """
 
     def __init__(
@@ -42,16 +45,16 @@ class LLM:
         kv_memory: int | str | None = None, host_memory: int | str = 0,
         max_batch_tokens: int = 2048, max_running: int = 256, page_size: int = 16,
         prefix_cache: bool = True, calibrate: bool | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, weights: Weights = read_weights,
     ) -> None:  # fmt: skip
         began = time.perf_counter()
         limits = Limits(max_batch_tokens, max_running, prefix_cache)
         quiet()
-        place = str(choose_device(device))
-        self._thread = StepThread(place)
-        if place == "cpu":
+        self._place = choose_device(device)
+        self._thread = StepThread(str(self._place))
+        if self._place.type == "cpu":
             keep_freed_memory()
-        loaded = self._thread.call(lambda: load(model, place, dtype))
+        loaded = self._thread.call(lambda: load(model, str(self._place), dtype, weights))
         self.name = loaded.name
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
@@ -69,15 +72,15 @@ class LLM:
         costs = self._thread.call(
             lambda: find(loaded, self._runner, self._tree.allocator, self._work, wanted(calibrate))
         )
-        self._calls = OpenCalls()
+        calls = OpenCalls()
         self._loop = StepLoop(
             Scheduler(self._tree, limits, pool, costs), self._runner, self._encoder,
-            loaded.end_tokens, self._work, clock, self._calls.show,
+            loaded.end_tokens, self._work, clock, calls.show,
         )  # fmt: skip
-        self._warming = Warming(self._loop.scheduler, self._loop.tally)
         self.kv_tokens = pool.pages * page_size  # that KV memory holds
         self.host_tokens = pool.host_pages * page_size
         self._intake = Intake(loaded, self._encoder, self.kv_tokens, clock)
+        self._serving = Serving(self._loop, calls, self._intake.numbers, clock)
         self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
@@ -123,11 +126,11 @@ class LLM:
         )
         future: asyncio.Future[list[Generation]] = asyncio.get_running_loop().create_future()
         call = GenerateCall(future, requests, on_token)
-        self._thread.post(lambda: self._submit(call), call.close)
+        self._thread.post(lambda: self._serving.submit(call), call.close)
         try:
             return await future
         except asyncio.CancelledError:
-            self._thread.post(lambda: self._abort(call))
+            self._thread.post(lambda: self._serving.abort(call))
             raise
 
     def let_go(self, token_ids: Sequence[int], keep: int, salt: str = "") -> None:
@@ -157,7 +160,7 @@ class LLM:
         head is released, or until a deadline in the clock's seconds. Never in anybody's way."""
         head = Head(tuple(token_ids[: self.max_context - 1]), until, salt)
         if head.tokens:
-            self._help(lambda: self._warming.add(head))
+            self._help(lambda: self._serving.warming.add(head))
         return head
 
     def now(self) -> float:
@@ -166,7 +169,7 @@ class LLM:
 
     def release(self, head: Head) -> None:
         """The prompt that begins with it has been computed, or will not come."""
-        self._help(lambda: self._warming.release(head, self._clock()))
+        self._help(lambda: self._serving.warming.release(head, self._clock()))
 
     # ---- costs -----------------------------------------------------------------------------
 
@@ -221,38 +224,14 @@ class LLM:
 
     def _step(self, closing: bool) -> bool:
         """Run a step if there is one; whether more is to do."""
-        if closing:
-            self._calls.close()
-            self._loaded = None
-            self._runner.release()
-            give_back()
-            return False
-        self._try(lambda: self._warming.begin(self._intake.numbers, self._clock()))
-        if self._loop.busy:
-            ended = [o for o in self._loop.step() if not o.request.warm]
-            self._loop.abort(self._calls.deliver(ended))
-            self._try(lambda: self._warming.end(self._clock()))
-        return self._loop.busy or self._warming.waiting
-
-    def _submit(self, call: GenerateCall) -> None:
-        self._calls.open(call)
-        tally = self._loop.tally
-        tally.prompt_tokens += len(call.requests[0].prompt)
-        tally.requests += len(call.requests)
-        self._try(lambda: self._warming.met(call.requests[0].prompt, call.requests[0].salt))
-        for request in call.requests:
-            self._loop.scheduler.add(request)
-
-    def _abort(self, call: GenerateCall) -> None:
-        self._loop.abort(self._calls.drop(call))
+        if not closing:
+            return self._serving.step()
+        self._serving.close()
+        self._loaded = None
+        self._runner.release()
+        give_back(self._place)
+        return False
 
     def _help(self, action: Callable[[], object]) -> None:
         """Have something done that only helps."""
-        self._thread.post(lambda: self._try(action))
-
-    def _try(self, action: Callable[[], object]) -> None:
-        """Do what only helps: where it breaks, heads are forgotten and the engine goes on."""
-        try:
-            action()
-        except Exception:
-            self._warming = self._warming.afresh(self._clock())
+        self._thread.post(lambda: self._serving.attempt(action))

@@ -241,6 +241,7 @@ def _as_plait(cause: Exception, what: str) -> PlaitError:
     if isinstance(cause, PlaitError):
         return cause
     if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        cause = cause.with_traceback(None)  # its frames hold the step's tensors
         error: PlaitError = GenerationError(f"{what}: out of memory: lower kv_memory")
     else:
         error = EngineError(f"{what}: {type(cause).__name__}: {first_line(cause)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from ...cache.host import HostTier
 from ...cache.pages import PageAllocator
 from ...cache.radix import RadixTree
 from ...dag.errors import ConfigError, ModelError
+from . import allocator
 from .costs import Costs
 from .pool import KVShape, Pool, bytes_per_token
 from .worth import worth_of
@@ -40,8 +42,9 @@ def parse_bytes(size: int | str) -> int:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that could be allocated now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch keeps of what it freed is free to it, too
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     try:
         with open("/proc/meminfo") as file:
             for line in file:
@@ -50,6 +53,15 @@ def free_memory(device: torch.device) -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def give_back(device: torch.device) -> None:
+    """Return what is free to the system: after a model was closed."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+    else:
+        allocator.give_back()
 
 
 def pool_pages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,28 @@ class LoadedModel:
     """How long loading took."""
 
 
-def load(path: str | Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
-    """Load from a directory or a Hugging Face id. ModelError says what is wrong in one sentence."""
+Weights = Callable[[str | Path, str, torch.device, torch.dtype], Any]
+"""(path, name, device, dtype) -> the model there, with our attention in place of its own."""
+
+
+def load(
+    path: str | Path, device: str = "auto", dtype: str = "auto",
+    weights: Weights = checkpoint.read_weights,
+) -> LoadedModel:  # fmt: skip
+    """Load from a directory or a Hugging Face id. ModelError says what is wrong in one sentence.
+
+    weights: where they come from, if not from the model's files.
+    """
     began = time.perf_counter()
     name = str(path)
     place = choose_device(device)
     config = checkpoint.read_config(path)
-    checkpoint.check_files(path)
     check_family(config, name)
     kind = choose_dtype(dtype, config, place)
     tokenizer = checkpoint.read_tokenizer(path)
     text = config.get_text_config()
     with checkpoint.refusing(name, place):
-        model = checkpoint.read_weights(path, name, place, kind)
+        model = weights(path, name, place, kind)
         check_causal(model, config, name)
         seen, logits = probe(forward.FamilyForward(model), text, place, name)
         body, head = _parameters(model)
@@ -99,18 +109,26 @@ def _second_head(text: Any, kind: torch.dtype, place: torch.device) -> int:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto`: a GPU if torch sees one. ModelError for what torch does not know or does not see."""
+    """`auto`: a GPU if torch sees one. ModelError for what torch does not know or does not see.
+
+    A GPU comes with its number, so that one device has one name.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"device {device!r} is not one that torch knows") from error
     if chosen.type not in ("cpu", "cuda"):
         raise ModelError(f"device {device!r} is not supported: use 'cpu' or 'cuda'")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+    if chosen.type == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise ModelError(f"device {device!r} was asked for, but torch sees no CUDA device")
-    return chosen
+    index, count = chosen.index, torch.cuda.device_count()
+    if index is not None and index >= count:
+        raise ModelError(f"device {device!r} was asked for, but torch sees {count} CUDA devices")
+    return torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
 
 def choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:

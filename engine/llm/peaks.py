@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .dense import Dense
+from .memory import free_memory
 
 
 def device_name(device: torch.device) -> str:
@@ -31,8 +32,12 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) -> f
     return 2.0 * size**3 / best
 
 
-def memory_peak(device: torch.device, size: int = 1 << 28) -> float:
-    """Bytes per second of reading memory larger than any cache."""
+def memory_peak(device: torch.device) -> float:
+    """Bytes per second of reading memory larger than any cache. On a GPU so much of it, as far as
+    it is free, that starting to read takes no time beside it."""
+    size = 1 << 28
+    if device.type == "cuda":
+        size = max(size, min(1 << 31, free_memory(device) // 4))
     data = torch.ones(size // 4, device=device)
     return size / time_of(lambda: data.sum(), device)
 
@@ -72,7 +77,7 @@ def wait_for(device: torch.device) -> None:
 
 def product_size(device: torch.device) -> int:
     """Of matrices large enough for the peak, and small enough to take no time."""
-    return 4096 if device.type == "cuda" else 1024
+    return 8192 if device.type == "cuda" else 1024
 
 
 def _lines(path: str) -> list[str]:

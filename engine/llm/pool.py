@@ -58,7 +58,8 @@ class Pool:
         with torch.inference_mode(False):
             self.keys = [self._empty(slots, s.heads, s.key_size) for s in self.layers]
             self.values = [self._empty(slots, s.heads, s.value_size) for s in self.layers]
-            slots, pinned = self.host_pages * self.page_size, self.device.type == "cuda"
+            slots = self.host_pages * self.page_size
+            pinned = slots > 0 and self.device.type == "cuda"
             self._host_tensors = [
                 torch.zeros(slots, *t.shape[1:], dtype=self.dtype, pin_memory=pinned)
                 for t in self._tensors()

@@ -11,53 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from ...dag.errors import EngineError, ModelError, list_names
-
-
-class Engine(Protocol):
-    """What the shelf needs of an engine."""
-
-    memory_bytes: int
-    load_seconds: float
-    """What loading took; measuring costs, which is done once, is no part of it."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, or broke and closed itself."""
-
-    def close(self) -> None: ...
-
-
-E = TypeVar("E", bound=Engine)
-
-
-@dataclass(frozen=True, slots=True)
-class ShelfCosts:
-    """What moving one model in and out took, for the cost model."""
-
-    loads: int
-    load_seconds: float
-    unloads: int
-    unload_seconds: float
-
-
-@dataclass(slots=True)
-class _Place(Generic[E]):
-    """One model's place: loaded or not."""
-
-    path: Path
-    need: int
-    """Bytes it needs: an estimate until it was loaded once."""
-    engine: E | None = None
-    users: int = 0
-    last_used: float = 0.0
-    loading: bool = False
-    loads: list[float] = field(default_factory=list)
-    unloads: list[float] = field(default_factory=list)
+from .shelf_place import E, ShelfCosts, ShelfPlace
 
 
 class Shelf(Generic[E]):
@@ -77,7 +35,7 @@ class Shelf(Generic[E]):
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
-        places = {path.resolve(): _Place[E](path, estimate(path)) for path in paths.values()}
+        places = {path.resolve(): ShelfPlace[E](path, estimate(path)) for path in paths.values()}
         self._places = {alias: places[path.resolve()] for alias, path in paths.items()}
         self._names = {id(place): alias for alias, place in reversed(self._places.items())}
 
@@ -125,9 +83,9 @@ class Shelf(Generic[E]):
         """Unload an engine that nobody uses; False when there is none such."""
         with self._changed:
             place = self._place(alias)
-            if place.engine is None or place.users:
+            if not place.idle:
                 return False
-            self._unload(place)
+            place.unload(self._clock)
             self._changed.notify_all()
             return True
 
@@ -151,14 +109,11 @@ class Shelf(Generic[E]):
 
     def seconds(self) -> dict[str, float]:
         """Mean seconds that loading takes, by the first alias; 0 where it is not known."""
-        return {self._names[id(p)]: _mean(p.loads) for p in self._distinct()}
+        return {self._names[id(p)]: p.costs.load_seconds for p in self._distinct()}
 
     def costs(self) -> dict[str, ShelfCosts]:
         """Measured load and unload times by alias; means over all loads."""
-        return {
-            alias: ShelfCosts(len(p.loads), _mean(p.loads), len(p.unloads), _mean(p.unloads))
-            for alias, p in self._places.items()
-        }
+        return {alias: place.costs for alias, place in self._places.items()}
 
     @property
     def loaded(self) -> dict[str, E]:
@@ -176,17 +131,17 @@ class Shelf(Generic[E]):
         with self._changed:
             self._closed = True
             for place in self._distinct():
-                self._unload(place)
+                place.unload(self._clock)
             self._changed.notify_all()
 
-    def _place(self, alias: str) -> _Place[E]:
+    def _place(self, alias: str) -> ShelfPlace[E]:
         place = self._places.get(alias)
         if place is None:
             known = list_names(list(self._places))
             raise ModelError(f"no model is given for alias {alias!r}: known are {known}")
         return place
 
-    def _check_need(self, place: _Place[E]) -> None:
+    def _check_need(self, place: ShelfPlace[E]) -> None:
         if self.limit is not None and place.need > self.limit:
             raise ModelError(
                 f"model {str(place.path)!r} needs {told(place.need)} for weights and KV, and the "
@@ -196,11 +151,11 @@ class Shelf(Generic[E]):
 
     # ---- inside, with the lock held --------------------------------------------------------
 
-    def _load_or_wait(self, place: _Place[E]) -> None:
+    def _load_or_wait(self, place: ShelfPlace[E]) -> None:
         if self._closed:
             raise EngineError("the engine was closed")
         self._check_need(place)  # what it was found to need since, perhaps by another's load
-        self._unload(place)  # an engine that broke
+        place.unload(self._clock)  # an engine that broke
         if place.loading or not self._make_room(place):
             self._changed.wait()
             return
@@ -212,48 +167,32 @@ class Shelf(Generic[E]):
             self._changed.acquire()
             place.loading = False
             self._changed.notify_all()
-        place.loads.append(engine.load_seconds)
-        place.engine, place.need, place.last_used = engine, engine.memory_bytes, self._clock()
+        place.put(engine, self._clock())
         # It may need more than was estimated: idle ones go, and it waits for those in use.
         over = self.limit is not None and place.need > self.limit
         if self._closed or over or not self._make_room(place):
-            self._unload(place)
+            place.unload(self._clock)
 
-    def _make_room(self, place: _Place[E]) -> bool:
+    def _make_room(self, place: ShelfPlace[E]) -> bool:
         """Unload idle models until this one fits; False when it has to wait."""
         if self.limit is None:
             return True
         while self._in_use(but=place) + place.need > self.limit:
-            idle = [p for p in self._distinct() if p.engine is not None and not p.users]
+            idle = [p for p in self._distinct() if p.idle]
             if not idle:
                 return False
-            self._unload(min(idle, key=self._worth))
+            now = self._clock()
+            min(idle, key=lambda p: p.worth(now)).unload(self._clock)
         return True
 
-    def _in_use(self, but: _Place[E]) -> int:
+    def _in_use(self, but: ShelfPlace[E]) -> int:
         others = (p for p in self._distinct() if p is not but)
         return sum(p.need for p in others if p.engine is not None or p.loading)
 
-    def _worth(self, place: _Place[E]) -> float:
-        idle = max(self._clock() - place.last_used, 1e-3)
-        return _mean(place.loads) / idle
-
-    def _unload(self, place: _Place[E]) -> None:
-        if place.engine is None:
-            return
-        began = self._clock()
-        place.engine.close()
-        place.engine = None
-        place.unloads.append(self._clock() - began)
-
-    def _distinct(self) -> list[_Place[E]]:
+    def _distinct(self) -> list[ShelfPlace[E]]:
         return list({id(p): p for p in self._places.values()}.values())
 
 
 def told(size: int) -> str:
     """Bytes as people read them."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
-
-
-def _mean(numbers: list[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else 0.0

@@ -8,7 +8,7 @@ The planning is tested on a CPU with the written-out kernel; this file has not r
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,10 +58,17 @@ class CudaAttention(PlannedAttention[BatchPlan]):
 def choose_kernel(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> VarlenKernel:
     """Flash attention where it fits, else attention written out."""
     size = query.shape[-1]
-    half = query.dtype in (torch.float16, torch.bfloat16)
+    half = query.dtype in (torch.float16, torch.bfloat16) and has_flash(query.device)
     if half and softcap is None and size == value.shape[-1] and size <= 256 and size % 8 == 0:
         return attend_flash
     return attend_sequences
+
+
+@cache
+def has_flash(device: torch.device) -> bool:
+    """Whether torch's flash attention runs there: on GPUs from compute capability 8.0 on."""
+    built = torch.backends.cuda.is_flash_attention_available()
+    return device.type == "cuda" and built and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend_flash(
@@ -77,9 +84,8 @@ def attend_flash(
     """torch's variable-length flash attention. Causal is aligned at the end of the slots."""
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
 
-    extra: dict[str, Any] = {}
-    if "enable_gqa" in inspect.signature(varlen_attn).parameters:  # from torch 2.12 on
-        extra["enable_gqa"] = query.shape[1] != key.shape[1]
+    groups = query.shape[1] != key.shape[1]
+    extra: dict[str, Any] = {"enable_gqa": groups} if _asks_for_groups() else {}
     left = window - 1 if window is not None else -1
     out, lse = varlen_attn(
         query,
@@ -98,7 +104,15 @@ def attend_flash(
     return out, lse if _rows_first(query.device, query.dtype) else lse.transpose(0, 1)
 
 
-@lru_cache
+@cache
+def _asks_for_groups() -> bool:
+    """Whether it wants to be told of fewer KV heads: from torch 2.12 on; before, it never asked."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+@cache
 def _rows_first(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this torch gives the log-sum-exp as (rows, heads)."""
     from torch.nn.attention.varlen import AuxRequest, varlen_attn

@@ -33,6 +33,8 @@ class Batch:
     most_rows: int
     most_slots: int
     causal: bool
+    parts: tuple[tuple[slice, slice], ...]
+    """(queries, slots) of each sequence."""
     levels: torch.Tensor
     """Level that each query's partial result goes to."""
 
@@ -141,11 +143,16 @@ def _batch(
         slots=torch.cat(slots).to(device),
         row_ends=torch.tensor(row_ends, dtype=torch.int32, device=device),
         slot_ends=torch.tensor(slot_ends, dtype=torch.int32, device=device),
-        most_rows=max(b - a for a, b in zip(row_ends, row_ends[1:], strict=False)),
-        most_slots=max(b - a for a, b in zip(slot_ends, slot_ends[1:], strict=False)),
+        most_rows=max(s.stop - s.start for s in _slices(row_ends)),
+        most_slots=max(s.stop - s.start for s in _slices(slot_ends)),
         causal=causal,
+        parts=tuple(zip(_slices(row_ends), _slices(slot_ends), strict=True)),
         levels=torch.tensor(levels, device=device),
     )
+
+
+def _slices(ends: Sequence[int]) -> list[slice]:
+    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 
 
 def attend_sequences(
@@ -161,10 +168,7 @@ def attend_sequences(
     """The kernel written out, sequence by sequence: any device, type and soft cap."""
     outs: list[torch.Tensor] = []
     lses: list[torch.Tensor] = []
-    row_ends, slot_ends = batch.row_ends.tolist(), batch.slot_ends.tolist()
-    for i in range(len(row_ends) - 1):
-        rows = slice(row_ends[i], row_ends[i + 1])
-        slots = slice(slot_ends[i], slot_ends[i + 1])
+    for rows, slots in batch.parts:
         out, lse = attend_plainly(
             query[rows].transpose(0, 1)[None],
             key[slots].transpose(0, 1)[None],

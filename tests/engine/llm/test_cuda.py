@@ -99,7 +99,7 @@ def test_flash_is_asked_for_what_is_written_out(
     window: int | None, heads_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", fake_varlen(heads_first))
-    cuda._rows_first.cache_clear()
+    forget()
     torch.manual_seed(3)
     keys, values = torch.randn(2, PAGES * PAGE, KV_HEADS, SIZE)
     for layout in LAYOUTS:
@@ -110,11 +110,19 @@ def test_flash_is_asked_for_what_is_written_out(
             plain = attend_sequences(*given, scale=0.3, window=window, softcap=None)
             for a, b in zip(fast, plain, strict=True):
                 assert torch.allclose(a, b, atol=2e-5)
+    forget()
+
+
+def forget() -> None:
+    """What is known of torch's function: it was exchanged."""
     cuda._rows_first.cache_clear()
+    cuda._asks_for_groups.cache_clear()
 
 
-def test_the_kernel_is_flash_where_it_fits() -> None:
+def test_the_kernel_is_flash_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     half = torch.zeros(3, 2, 64, dtype=torch.bfloat16)
+    assert choose_kernel(half, half, None) is attend_sequences, "not on a CPU"
+    monkeypatch.setattr(cuda, "has_flash", lambda device: True)
     assert choose_kernel(half, half, None) is attend_flash
     assert choose_kernel(half, half, 30.0) is attend_sequences
     assert choose_kernel(half, half[..., :32], None) is attend_sequences

@@ -37,7 +37,7 @@ async def settled(llm: LLM) -> None:
     """The engine answers, and nothing is under way after."""
     answers = await asyncio.wait_for(llm.generate([3, 4], FOUR), 20)
     assert len(answers[0].token_ids) == 4 and not llm.closed
-    while llm._thread.call(lambda: llm._loop.busy or llm._warming.waiting):
+    while llm._thread.call(lambda: llm._loop.busy or llm._serving.warming.waiting):
         await asyncio.sleep(0.001)
     counters = llm.counters()
     assert (counters.running, counters.waiting, counters.held_pages) == (0, 0, 0)
