@@ -5,28 +5,33 @@ prompts; its answers are compared token by token with those of padded `generate`
 timed, nor one short prompt to warm up; everything after the first prompt is handed over is. Medians
 over repeats, each with prompts of its own so that no cache carries over. All of it takes about ten
 minutes on two cores.
+
+On a CPU the model is a small one, for which there are floors. On a GPU, or when a shape is asked
+for, what a device can do at best stands beside what was measured.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import platform
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .engine_answers import FP32, compare
+from .engine_child import Job, spawn
 from .engine_floors import PADDED, verdicts
-from .engine_table import table
-from .engine_work import CONTEXT, VOCAB, WORKLOADS, Ask, Workload
+from .engine_shapes import SHAPES, Setting, check_room, shape_of
+from .engine_work import WORKLOADS
 
-RACES: tuple[tuple[str, str, int], ...] = (
+if TYPE_CHECKING:
+    import torch
+
+Race = tuple[str, str, int]
+"""(workload, contender, most repeats)."""
+RACES: tuple[Race, ...] = (
     ("shared", PADDED, 2),
     ("shared", "plait", 5),
     ("shared", "plait bf16", 5),
@@ -40,36 +45,71 @@ RACES: tuple[tuple[str, str, int], ...] = (
     ("turns", "plait", 3),
     ("tight", "plait", 3),
 )
-"""(workload, contender, most repeats)."""
+"""Of the small model on a CPU."""
+SHAPE_RACES: tuple[Race, ...] = (
+    ("shared", PADDED, 2),
+    ("shared", "plait", 5),
+    ("shared", "generate one by one", 1),
+    ("shared", "generate_batch", 2),
+    ("shared", PADDED + FP32, 1),
+    ("shared", "plait" + FP32, 1),
+    ("ragged", "generate padded by 16", 1),
+    ("ragged", "plait", 3),
+    ("ragged", "generate_batch", 1),
+    ("tree", PADDED, 1),
+    ("tree", "plait", 3),
+    ("tree", "generate_batch", 1),
+    ("turns", PADDED, 1),
+    ("turns", "plait", 3),
+    ("tight", "plait", 3),
+)
+"""Of any other: answers are exact in fp32 only, so that is looked at, too."""
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def bench(
     threads: int = 2,
     repeats: int = 5,
-    only: tuple[str, ...] = (),
-    model: Path | None = None,
+    only: Sequence[str] = (),
+    *,
+    device: str = "cpu",
+    shape: str | None = None,
+    dtype: str = "auto",
     say: Callable[[str], None] = lambda line: None,
     out: Path | None = None,
+    run: Callable[[Job], dict[str, Any]] = spawn,
 ) -> dict[str, Any]:
     """Run every race whose workload is wanted; all numbers, as JSON can hold them, also in `out`.
 
-    `say` is told of every contender that is done.
+    shape: of `SHAPES`; unless told the small one on a CPU, Qwen3-0.6B's on a GPU. dtype: unless
+    told float32 on a CPU, bfloat16 on a GPU. `say` is told of every contender that is done.
+
+    Raises ModelError when the device is not there or too small, ConfigError for settings that
+    cannot be: before anything runs.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        path = model or make_model(Path(place))
-        found: dict[str, Any] = {"machine": _machine(threads), "races": {}}
-        for workload, contender, most in RACES:
+    place, name, kind = _checked(device, shape, dtype)
+    floored = (place.type, name, kind) == ("cpu", "small", "float32")
+    found: dict[str, Any] = {"machine": _machine(threads, place), "races": {}}
+    found["setting"] = {
+        "device": str(place), "shape": name, "dtype": kind, "says": SHAPES[name].says,
+        "floors": floored,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_model(Path(folder)) if floored else _make_config(Path(folder), name)
+        setting = Setting(str(path), str(place), kind, threads)
+        for workload, contender, most in RACES if floored else _races(kind):
             if not only or workload in only:
-                result = _child(path, contender, workload, threads, min(repeats, most))
+                result = run(Job(setting, contender, workload, min(repeats, most)))
                 found["races"].setdefault(workload, {})[contender] = result
                 took = result.get("error") or f"{result['seconds']:.2f} s"
                 say(f"{workload}: {contender}: {took}")
         if not only or "steps" in only:
-            found["steps"] = _child(path, "steps", "-", threads, 1)
+            found["steps"] = run(Job(setting, "steps" if floored else "roofs"))
             say("steps: " + found["steps"].get("error", "done"))
     found["machine"]["contended"] |= _contended()
-    _compare(found["races"])
+    compare(found["races"])
+    _describe(found["races"])
     found["floors"] = [v.as_json() for v in verdicts(found)]
     found["seconds"] = time.perf_counter() - began
     if out is not None:
@@ -78,104 +118,55 @@ def bench(
 
 
 def make_model(place: Path) -> Path:
-    """A random qwen2 of 26.8 million parameters."""
+    """The small model, in a directory: a random qwen2 of 26.8 million parameters."""
     import torch
-    from transformers import AutoModelForCausalLM, Qwen2Config
+    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCAB,
-        hidden_size=512,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        intermediate_size=1408,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        initializer_range=0.05,  # the usual 0.02 makes it repeat one token
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(place)
+    AutoModelForCausalLM.from_config(SHAPES["small"].config()).save_pretrained(place)
     return place
 
 
-def _child(
-    model: Path, contender: str, workload: str, threads: int, repeats: int
-) -> dict[str, Any]:
-    """One contender in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "plait.benchmarks.engine",
-        "--model",
-        str(model),
-        "--child",
-        contender,
-    ]
-    command += [workload, str(threads), str(repeats)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:300] if done.stderr else "died"}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+def _make_config(place: Path, shape: str) -> Path:
+    """A directory without weights."""
+    SHAPES[shape].config().save_pretrained(place)
+    return place
 
 
-def _run_child(model: Path, contender: str, workload: str, threads: int, repeats: int) -> None:
-    import torch
+def _checked(device: str, shape: str | None, dtype: str) -> tuple[torch.device, str, str]:
+    """The device, the shape's name and the type."""
+    from plait.dag.errors import ConfigError, list_names
+    from plait.engine.llm.model import choose_device
 
-    torch.set_num_threads(threads)
-    if contender == "steps":
-        from .engine_steps import measure_steps
-
-        print(json.dumps(measure_steps(model)))
-        return
-    from .engine_contenders import CONTENDERS
-
-    runner = CONTENDERS[contender](model)
-    runner.run(Workload("warm up", "", (Ask(tuple(range(10, 42)), 2),)))  # nobody's first forward
-    results = [runner.run(WORKLOADS[workload](seed)) for seed in range(repeats)]
-    seconds = [r.seconds for r in results]
-    print(
-        json.dumps(
-            {
-                "seconds": statistics.median(seconds),
-                "all_seconds": seconds,
-                "answers": [r.answers for r in results],
-                "counters": results[-1].counters,
-            }
-        )
-    )
+    if dtype not in ("auto", *DTYPES):
+        raise ConfigError(f"dtype {dtype!r} is not known: there are {list_names(DTYPES)}")
+    if shape is not None:
+        shape_of(shape)
+    place = choose_device(device)
+    on_gpu = place.type == "cuda"
+    name = shape or ("qwen3-0.6b" if on_gpu else "small")
+    kind = dtype if dtype != "auto" else "bfloat16" if on_gpu else "float32"
+    check_room(name, place, kind)
+    return place, name, kind
 
 
-def _compare(races: dict[str, dict[str, Any]]) -> None:
-    """Count the answers equal to those of padded `generate`, and drop the tokens."""
+def _races(dtype: str) -> list[Race]:
+    """Without those that would be run twice."""
+    full = dtype == "float32"
+    return [race for race in SHAPE_RACES if not (full and race[1].endswith(FP32))]
+
+
+def _describe(races: dict[str, dict[str, Any]]) -> None:
+    """Say beside each race what was asked."""
     for workload, contenders in races.items():
-        reference = next(
-            (contenders[n] for n in contenders if n.startswith(PADDED)),
-            races.get("tree", {}).get(PADDED),
-        )
-        for entry in contenders.values():
-            if "answers" not in entry or reference is None or "answers" not in reference:
-                continue
-            pairs = [
-                (mine, theirs)
-                for one, other in zip(entry["answers"], reference["answers"], strict=False)
-                for mine, theirs in zip(one, other, strict=True)
-            ]
-            entry["rows"] = len(pairs)
-            entry["rows_equal"] = sum(mine == theirs for mine, theirs in pairs)
-        work: Workload = WORKLOADS[workload](0)
         repeats = max(len(e.get("all_seconds", [0])) for e in contenders.values())
         contenders["workload"] = {
-            "says": work.says,
+            "says": WORKLOADS[workload](0).says,
             "distinct_prefill": WORKLOADS[workload](repeats - 1).distinct_prefill,
         }
-    for contenders in races.values():
-        for entry in contenders.values():
-            entry.pop("answers", None)
 
 
-def _machine(threads: int) -> dict[str, Any]:
+def _machine(threads: int, device: torch.device) -> dict[str, Any]:
     import torch
     import transformers
 
@@ -184,6 +175,7 @@ def _machine(threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     return {
         "cpu": device_name(torch.device("cpu")),
+        "device": device_name(device),
         "threads": threads,
         "contended": _contended(),
         "python": platform.python_version(),
@@ -196,25 +188,3 @@ def _contended() -> bool:
     from plait.engine.llm.peaks import contended
 
     return contended(1.0)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", default=[], help="workloads, or 'steps'")
-    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        contender, workload, threads, repeats = options.child
-        _run_child(options.model, contender, workload, int(threads), int(repeats))
-        return
-    only = tuple(options.only)
-    found = bench(options.threads, options.repeats, only, options.model, print, options.json)
-    print(table(found))
-
-
-if __name__ == "__main__":
-    main()

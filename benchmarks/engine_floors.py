@@ -50,7 +50,9 @@ class Verdict:
 
 
 def verdicts(found: dict[str, Any]) -> list[Verdict]:
-    """A verdict on every floor whose numbers are there."""
+    """A verdict on every floor whose numbers are there; they are those of the small model."""
+    if not found.get("setting", {}).get("floors", True):
+        return []
     races = found["races"]
     return [
         *_speed(races),

@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from .engine_floors import verdicts
+from .engine_roof_table import roof_lines
 
 
 def table(found: dict[str, Any]) -> str:
-    """Every contender of every workload, the steps, and the floors with what was measured."""
-    machine = found["machine"]
+    """Every contender of every workload, the steps, and the floors with what was measured; of
+    other shapes than the small one the physical floors instead, beside what they are floors of."""
+    machine, setting = found["machine"], found.get("setting", {})
+    says = setting.get("says", "qwen2 of 26.8 M parameters")
+    place = machine["cpu"] if setting.get("device", "cpu") == "cpu" else machine["device"]
     lines = [
-        f"engine, random qwen2 of 26.8 M parameters, fp32 unless said, {machine['threads']} "
-        f"threads, {machine['cpu']}, Python {machine['python']}, torch {machine['torch']}, "
-        f"transformers {machine['transformers']}, {found['seconds']:.0f} s in all"
+        f"engine, random {says}, {setting.get('dtype', 'float32')} unless said, "
+        f"{machine['threads']} threads, {place}, Python {machine['python']}, torch "
+        f"{machine['torch']}, transformers {machine['transformers']}, {found['seconds']:.0f} s "
+        "in all"
     ]
     if machine["contended"]:
         lines.append("other work was running on this machine: times are too long, ratios unsure")
     for contenders in found["races"].values():
         lines += ["", contenders["workload"]["says"], *_race_lines(contenders)]
+    if not setting.get("floors", True):
+        return "\n".join([*lines, *roof_lines(found)])
     if "steps" in found:
         lines += ["", *_step_lines(found["steps"])]
     judged = verdicts(found)
@@ -37,7 +44,7 @@ def _race_lines(contenders: dict[str, Any]) -> list[str]:
             lines.append(f"{name:>26}  failed: {entry['error']}")
             continue
         ratio = f"plait is {entry['seconds'] / ours:5.2f}x" if ours else ""
-        equal = f"{entry['rows_equal']}/{entry['rows']} rows equal" if "rows" in entry else ""
+        equal = _equal(entry)
         low, high = min(entry["all_seconds"]), max(entry["all_seconds"])
         spread = f"{low:.2f} to {high:.2f}" if high > low else ""
         lines.append(f"{name:>26}  {entry['seconds']:8.3f} s  {spread:16} {ratio:18} {equal}")
@@ -51,6 +58,19 @@ def _race_lines(contenders: dict[str, Any]) -> list[str]:
             f"{counters['flops'] / counters['model_seconds'] / 1e9:.0f} GFLOP/s"
         )
     return lines
+
+
+def _equal(entry: dict[str, Any]) -> str:
+    """How exact the answers are."""
+    if "rows" not in entry:
+        return ""
+    said = f"{entry['rows_equal']}/{entry['rows']} rows equal"
+    if "first_difference" not in entry:
+        return said
+    return (
+        f"{said}, {entry['tokens_before']:.0%} of tokens before the first that differs, "
+        f"the earliest is token {entry['first_difference']}"
+    )
 
 
 def _step_lines(steps: dict[str, Any]) -> list[str]:

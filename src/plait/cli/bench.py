@@ -46,16 +46,31 @@ def engine(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this workload, or 'steps'; again for more.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Of the model: small, tiny, qwen3-0.6b or qwen3-8b, its weights random. "
+                     "[default: small on a CPU, qwen3-0.6b on a GPU]"),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto: float32 on a CPU, bfloat16 on a GPU.")
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Also write all numbers here, as JSON.")
     ] = None,
     as_json: Json = False,
-) -> None:
-    """The LLM engine beside transformers' own, and which floors are met. Takes ten minutes."""
+) -> None:  # fmt: skip
+    """The LLM engine beside transformers' own, and which floors are met. Takes ten minutes.
+
+    The floors are those of the small model on a CPU. For others the physical floors of the device
+    are shown: what reading weights and KV, and the products, take at the fastest.
+    """
     from ..benchmarks.engine import bench
     from ..benchmarks.engine_table import table
 
-    found = bench(threads, repeats, tuple(only or ()), say=say, out=out)
+    found = bench(
+        threads, repeats, only or (), device=device, shape=shape, dtype=dtype, say=say, out=out
+    )
     show(found, table, as_json)
 
 
