@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,25 +17,18 @@ from .backends.backend import Backend, Call, Places
 from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
-from .bridge import LoopThread, Stream
+from .bridge import LoopThread
 from .executor import Executor
 from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
 from .options import DEFAULT_WINDOW, Options
 from .planning import check_disabled, kv_tokens, plan_for
 from .row import Row, RowIn
-from .run import Run, Stats
+from .row_stream import RowStream
+from .run import Run
 from .together import run_alone, run_together
 
 R = TypeVar("R")
-
-
-class RowStream(Stream[Row]):
-    """Rows as they finish, with the run's counters. `stop()` admits no further rows."""
-
-    def __init__(self, executor: Executor, rows: Iterable[RowIn], loop: LoopThread) -> None:
-        super().__init__(executor.run(rows), loop, executor.stop)
-        self.stats: Stats = executor.stats
 
 
 class Engine:
@@ -89,6 +83,14 @@ class Engine:
             raise ConfigError(f"backend={backend!r} is not known: use 'local', 'fake' or an object")
         else:
             self.backend = backend
+
+    def salted(self, salt: str) -> Engine:
+        """This engine as one tenant's: whatever is asked of it shares neither cached KV nor answers
+        with what is asked under other salts, or under none. The models, their memory and `close`
+        are one for all."""
+        tenant = copy.copy(self)
+        tenant._options = replace(self._options, salt=salt)
+        return tenant
 
     # -- workflows -----------------------------------------------------------------------------
 
@@ -182,23 +184,20 @@ class Engine:
 
     def generate(
         self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
-        model: str = "default", return_errors: bool = False, salt: str = "", **sampling: Any,
+        model: str = "default", return_errors: bool = False, **sampling: Any,
     ) -> list[Any]:  # fmt: skip
         """Continue texts or token ids, without a chat template: one `Generation` per prompt.
 
         With n > 1 each prompt gives a list of them. `sampling` are the fields of `Sampling`. A
         prompt that fails raises its error once the others are done; with `return_errors` the
-        error stands in its place instead. Prompts of different `salt` (of tenants, say) share no
-        cached KV.
+        error stands in its place instead.
         """
-        work = self.agenerate(
-            prompts, model=model, return_errors=return_errors, salt=salt, **sampling
-        )
+        work = self.agenerate(prompts, model=model, return_errors=return_errors, **sampling)
         return self._loop.run(work)
 
     async def agenerate(
         self, prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], *,
-        model: str = "default", return_errors: bool = False, salt: str = "", **sampling: Any,
+        model: str = "default", return_errors: bool = False, **sampling: Any,
     ) -> list[Any]:  # fmt: skip
         self._loop.check_open()
         try:
@@ -207,9 +206,10 @@ class Engine:
             raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
         await self.backend.open((model,))
         calls = [
-            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True, salt=salt)
+            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True,
+                 salt=self._options.salt)
             for i, prompt in enumerate(prompts_of(prompts))
-        ]
+        ]  # fmt: skip
         results = await asyncio.gather(*map(self._generate_one, calls))
         if not return_errors:
             for result in results:

@@ -60,7 +60,7 @@ class Executor:
         self.waits = Waits(backend)
         """What rows wait for."""
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
-        self.heads = Heads(backend, self.stats, wanted)
+        self.heads = Heads(backend, self.stats, wanted, self.options.salt)
         self.lengths = Lengths(self.stats, self.options.known)
         self.hoisting: Hoisting | None = None
         """Tool calls ahead of their rows, where the plan has some."""

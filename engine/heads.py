@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..cache.holding import Times
@@ -39,9 +40,9 @@ REMEMBERED = 4_096
 class Heads:
     """The heads of one run."""
 
-    def __init__(self, backend: Backend, stats: Stats, wanted: bool) -> None:
+    def __init__(self, backend: Backend, stats: Stats, wanted: bool, salt: str = "") -> None:
         self._backend = backend if wanted and isinstance(backend, Warms) else None
-        self._stats = stats
+        self._stats, self._salt = stats, salt
         self._asked: OrderedDict[Hashable, None] = OrderedDict()
 
     @property
@@ -74,7 +75,7 @@ class Heads:
         """Have a head kept, and what is missing of it computed. To be released."""
         if self._backend is not None:
             with suppress(PlaitError):  # a prompt that cannot be encoded: the call will say so
-                return await self._backend.warm(head)
+                return await self._backend.warm(replace(head, salt=self._salt))
         return None
 
     def times(self, path: str) -> Times:

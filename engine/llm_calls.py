@@ -66,6 +66,7 @@ async def generate(
     takers: list[int] = []
     call = Call(
         prompt, sampling, node.model, seed, tools, priority, path, str(row.id),
+        salt=executor.options.salt,
         ahead=executor.waits.ahead, expected=executor.lengths.expected(name, node),
         waits=partial(executor.waits.model_missing, row), taken=takers.append,
         still_wanted=wanted, last=last,

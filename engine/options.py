@@ -24,3 +24,5 @@ class Options:
     """Rules of the planner to leave out, by name."""
     known: Estimates = field(default_factory=Estimates)
     """What earlier runs have shown of the operators."""
+    salt: str = ""
+    """Of a tenant: calls of different salts share neither cached KV nor answers."""

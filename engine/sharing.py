@@ -75,7 +75,8 @@ class Sharing:
         if known is None:
             # The object is kept with its text, so that its id cannot be taken by another.
             known = self._known_settings[id(call.sampling)] = (call.sampling, repr(call.sampling))
-        return (call.model, call.raw, known[1], repr(call.tools) if call.tools else "")
+        tools = repr(call.tools) if call.tools else ""
+        return (call.model, call.salt, call.raw, known[1], tools)
 
     def row_ended(self, row: RowState) -> None:
         """The row asks for nothing any more: drop what only it could have asked for."""

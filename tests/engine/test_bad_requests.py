@@ -96,7 +96,7 @@ def test_a_bad_prompt_harms_no_other(engine: Engine) -> None:
 
 def test_tenants_share_no_kv(engine: Engine) -> None:
     usage = [
-        engine.generate([[9] * 100], max_tokens=1, salt=salt)[0].usage.cached_tokens
+        engine.salted(salt).generate([[9] * 100], max_tokens=1)[0].usage.cached_tokens
         for salt in ("a", "a", "b", "b", "")
     ]
     assert usage == [0, 99, 0, 99, 0]
