@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ class Lit:
     """A value known when the workflow is compiled."""
 
     value: Any
+    own: bool = False
+    """Whoever reads it gets a copy of its own, as of what a tool gives to each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def resolve(arg: Arg, values: Mapping[str, Any]) -> Any:
         case Ref(id):
             return values[id]
         case Lit(value):
-            return value
+            return deepcopy(value) if arg.own else value
         case Seq(items, kind):
             return kind(resolve(item, values) for item in items)
         case Rec(pairs):

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .explain import explain
+from .known import NOTHING, Known, Made
 from .nodes import Workflow
 from .numbering import Numbered, Numbering, Row
 from .numbers import Column
@@ -57,6 +58,10 @@ class Plan:
     """Tokens of a text; None counts characters."""
     memory: float | None = None
     """Tokens that KV memory holds; None when that is not known."""
+    known: Known = field(default_factory=lambda: NOTHING, repr=False, compare=False)
+    """Only while rules run: tool calls that have been made already."""
+    called: tuple[Made, ...] = ()
+    """Of those, the ones whose values stand in the place of their nodes."""
     rules: tuple[str, ...] = ()
     """Rules that were applied."""
     placement: Placement | None = None
@@ -118,10 +123,11 @@ class Plan:
         if self.prefixes is not None:
             totals["prefill"] = self.prefixes.as_dict()
         placed = {"placement": self.placement.as_dict()} if self.placement is not None else {}
+        called = {"called": [made.as_dict() for made in self.called]} if self.called else {}
         return {
             "workflow": self.workflow, "rows": self.rows, "live": self.live,
             "models": list(self.models), "rules": list(self.rules), "totals": totals,
-            "steps": [step.as_dict() for step in self.steps], **placed,
+            "steps": [step.as_dict() for step in self.steps], **called, **placed,
         }  # fmt: skip
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from .known import NOTHING, Known
 from .logical import Part, Plan
 from .nodes import Workflow
 from .numbering import Numbering, Row
@@ -18,25 +19,30 @@ def make_plan(
     workflow: Workflow, rows: Collection[Row | None] = (), *,
     disable: Collection[str] = (), observe: Observer = unobserved,
     measure: Callable[[str], float] | None = None, memory: float | None = None,
+    known: Known = NOTHING,
 ) -> Plan:  # fmt: skip
     """The plan of a workflow for these rows. Of `rows` only their number and an iterator are asked.
 
     `disable` names rules to leave out; raises ConfigError for a name that no rule has. `measure`
     counts the tokens of a text; without it they are guessed from its characters. `memory` is how
-    many tokens KV memory holds, if that is known: it decides how far apart rows may share.
+    many tokens KV memory holds, if that is known: it decides how far apart rows may share. `known`
+    are tool calls that somebody has made already (planning makes none), by key.
     """
     return plan_together(
-        [(workflow, rows)], disable=disable, observe=observe, measure=measure, memory=memory
-    )
+        [(workflow, rows)], disable=disable, observe=observe, measure=measure, memory=memory,
+        known=known,
+    )  # fmt: skip
 
 
 def plan_together(
     batches: Iterable[tuple[Workflow, Collection[Row | None]]], *,
     disable: Collection[str] = (), observe: Observer = unobserved,
     measure: Callable[[str], float] | None = None, memory: float | None = None,
+    known: Known = NOTHING,
 ) -> Plan:  # fmt: skip
     """One plan for several workflows, each with its rows, that will run at the same time."""
     parts = tuple(Part(workflow, len(rows), rows) for workflow, rows in batches)
-    start = Plan(parts, numbering=Numbering(), measure=measure, memory=memory)
+    start = Plan(parts, numbering=Numbering(), measure=measure, memory=memory, known=known)
     plan = optimize(start, disable=disable, observe=observe)
-    return replace(plan, numbering=None, parts=tuple(replace(p, source=()) for p in plan.parts))
+    parts = tuple(replace(part, source=()) for part in plan.parts)
+    return replace(plan, numbering=None, known=NOTHING, parts=parts)

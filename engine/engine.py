@@ -21,6 +21,7 @@ from .bridge import LoopThread
 from .executor import Executor
 from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
+from .known import make_known_calls
 from .options import DEFAULT_WINDOW, Options
 from .planning import check_disabled, kv_tokens, plan_for
 from .row import Row, RowIn
@@ -169,16 +170,20 @@ class Engine:
     def explain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
     ) -> Plan:
-        """The plan for these rows, without running anything; `print` it."""
-        off = self._choose(None, disable).disable
-        plan = plan_for([(as_workflow(workflow), all_rows(rows))], off, kv_tokens(self.backend))
-        return self.backend.placed(plan) if isinstance(self.backend, Places) else plan
+        """The plan for these rows; `print` it. Of the workflow nothing runs but pure tools that the
+        plan takes for constants, as `run` calls them before the first row."""
+        found = as_workflow(workflow)
+        return self._loop.run(self.aexplain(found, rows, disable=disable))
 
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
     ) -> Plan:
-        found = as_workflow(workflow)  # here, where problems find the caller's line
-        return await asyncio.to_thread(self.explain, found, rows, disable=disable)
+        self._loop.check_open()
+        found, off = as_workflow(workflow), self._choose(None, disable).disable
+        batch, memory = [(found, all_rows(rows))], kv_tokens(self.backend)
+        known = await make_known_calls([(w, len(rows)) for w, rows in batch], off)
+        plan = await asyncio.to_thread(plan_for, batch, off, memory, known)
+        return self.backend.placed(plan) if isinstance(self.backend, Places) else plan
 
     # -- plain generation ----------------------------------------------------------------------
 

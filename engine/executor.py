@@ -23,6 +23,7 @@ from .backends.backend import Backend
 from .expansion import run_loop, run_map
 from .heads import Heads
 from .hoisting import Hoisting
+from .known import count, make_known_calls
 from .lengths import Lengths
 from .live import run_live
 from .llm_calls import run_llm_call
@@ -103,6 +104,7 @@ class Executor:
         planned = plan.parts[part]
         self.plan, self.sharing, self._order = plan, sharing, planned.order
         self._together = len(plan.parts) > 1
+        count(self.stats, (made for made in plan.called if made.call.part == part))
         self.waits.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
             self.wiring = Wiring(planned.workflow).prepare()
@@ -118,15 +120,16 @@ class Executor:
         """Plan the rows, unless they come one by one or somebody has planned them already."""
         if not self.options.plan or self.sharing is not None:
             return
-        disable = self.options.disable
+        disable, expected = self.options.disable, self.options.known
         self.sharing = unplanned(self.workflow, disable)
         if isinstance(rows, list):
             batch, memory = [(self.workflow, rows)], kv_tokens(self.backend)
+            known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
             if len(rows) > PLANNED_INLINE:
-                plan = await asyncio.to_thread(plan_for, batch, disable, memory)
+                plan = await asyncio.to_thread(plan_for, batch, disable, memory, known)
             else:
-                plan = plan_for(batch, disable, memory)
-            plan = await arranged(plan, self.backend, self.options.known)
+                plan = plan_for(batch, disable, memory, known)
+            plan = await arranged(plan, self.backend, expected)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..dag.ahead import Ahead
 from ..dag.errors import ConfigError, PlaitError
 from ..dag.estimates import Estimates
+from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.optimize import check_names
@@ -29,11 +30,11 @@ SINGLE_FLIGHT, LIVENESS = "single_flight", "liveness"
 
 def plan_for(
     batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
-    memory: float | None = None,
+    memory: float | None = None, known: Known = NOTHING,
 ) -> Plan:  # fmt: skip
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
-    return plan_together(given, disable=rules_off(True, disable), memory=memory)
+    return plan_together(given, disable=rules_off(True, disable), memory=memory, known=known)
 
 
 async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None) -> Plan:

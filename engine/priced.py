@@ -10,6 +10,7 @@ from itertools import islice
 
 from ..dag.cost import Cost
 from ..dag.estimates import Estimates
+from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.numbering import Row
@@ -22,6 +23,7 @@ from ..dag.rules.order_rows import order_rows
 from ..dag.rules.share_prefixes import share_prefixes
 from .backends.local import LocalBackend
 from .backends.placing import placement_for
+from .known import make_known_calls_now
 from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
@@ -59,20 +61,21 @@ def price(
     take. With several `devices` the plan says which models stand on which, and the price is for all
     of them, by the costs of the first.
     """
+    off = rules_off(planned, disable)
+    made = make_known_calls_now([(workflow, len(rows))], off, known)
     if not models:
-        off = rules_off(planned, disable)
-        return Priced(make_plan(workflow, rows, disable=off, observe=observe))
+        return Priced(make_plan(workflow, rows, disable=off, observe=observe, known=made))
     device = devices[0] if devices else "auto"
     with closing(LocalBackend(models, memory, kv_memory=kv_memory, device=device)) as backend:
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
         if found:  # calls that are refused have no price
-            off = rules_off(planned, disable)
-            return Priced(make_plan(workflow, rows, disable=off, observe=observe), None, found)
+            plan = make_plan(workflow, rows, disable=off, observe=observe, known=made)
+            return Priced(plan, None, found)
         return price_on(
             backend, workflow, rows, expected, planned=planned, disable=disable,
-            observe=observe, calibrate=calibrate, window=window, devices=devices,
+            observe=observe, calibrate=calibrate, window=window, made=made, devices=devices,
         )  # fmt: skip
 
 
@@ -80,16 +83,17 @@ def price_on(
     backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
-    devices: Sequence[str] = (),
+    made: Known = NOTHING, devices: Sequence[str] = (),
 ) -> Priced:  # fmt: skip
     """The plan, priced on the models of a backend. `disturbed`: seconds that the engine takes for
-    every second that costs say. `devices`: where several workers like this backend run."""
+    every second that costs say. `made`: tool calls that have been made already. `devices`: where
+    several workers like this backend run."""
     aliases = workflow.models()
     measure = measure_of(backend, aliases[0], rows) if aliases else None
     memory = kv_tokens(backend)
     off = rules_off(planned, disable)
     plan = make_plan(
-        workflow, rows, disable=off, observe=observe, measure=measure, memory=memory
+        workflow, rows, disable=off, observe=observe, measure=measure, memory=memory, known=made
     )  # fmt: skip
     if workflow.live:
         return Priced(plan)
@@ -100,9 +104,11 @@ def price_on(
     counting = _counting(off, merging)
     counted = plan
     if set(counting) != set(off):
-        counted = make_plan(workflow, rows, disable=counting, measure=measure, memory=memory)
+        counted = make_plan(
+            workflow, rows, disable=counting, measure=measure, memory=memory, known=made
+        )
     profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
-    first = _part(workflow, rows, counted, profile, counting)
+    first = _part(workflow, rows, counted, profile, counting, made)
     placed = replace(first, placement=plan.placement)
     found = rehearse_on(
         backend, placed, [list(islice(rows, first.rows))], known, merging=merging, window=window,
@@ -121,7 +127,7 @@ def _counting(off: Collection[str], merging: bool) -> list[str]:
 
 def _part(
     workflow: Workflow, rows: Collection[Row | None], plan: Plan, profile: Profile,
-    off: Collection[str],
+    off: Collection[str], made: Known,
 ) -> Plan:  # fmt: skip
     """The plan of as many rows as there is time to rehearse."""
     assert plan.prefixes is not None
@@ -134,4 +140,6 @@ def _part(
     if share >= 1.0:
         return plan
     first: Sequence[Row | None] = list(islice(rows, max(1, int(plan.rows * share))))
-    return make_plan(workflow, first, disable=off, measure=plan.measure, memory=plan.memory)
+    return make_plan(
+        workflow, first, disable=off, measure=plan.measure, memory=plan.memory, known=made
+    )

@@ -10,6 +10,7 @@ from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from .backends.backend import Backend
 from .executor import Executor
+from .known import make_known_calls
 from .options import Options
 from .planning import arranged, as_written, first_models, kv_tokens, plan_for, sharings
 from .row import RowIn
@@ -30,7 +31,9 @@ async def run_together(
     """Several workflows at once; what they have in common is done once."""
     await backend.open(first_models(*(workflow for workflow, _ in batches)))
     start = time.perf_counter()
-    plan = await asyncio.to_thread(plan_for, batches, options.disable, kv_tokens(backend))
+    known = await make_known_calls([(w, len(rows)) for w, rows in batches], options.disable)
+    memory = kv_tokens(backend)
+    plan = await asyncio.to_thread(plan_for, batches, options.disable, memory, known)
     plan = await arranged(plan, backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)

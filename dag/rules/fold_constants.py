@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..arg import Arg, Lit, refs
 from ..demand import goals
 from ..errors import OutputError
-from ..nodes import Branch, Const, Node, Project, Workflow
+from ..known import Known, KnownCall, arguments_of, known_calls
+from ..nodes import Branch, Const, Node, Project, ToolCall, Workflow
 from ..rewriting import rewrite, substitute, with_args
 from ..template import project
 
@@ -17,20 +20,31 @@ if TYPE_CHECKING:
 
 
 def fold_constants(plan: Plan) -> Plan:
-    """Work out before running what depends on no row: parts of constants, sides of branches.
+    """Work out before running what depends on no row.
 
-    A pure tool whose arguments are known is not run here: planning runs nothing. `merge_calls`
-    makes one task of it for the whole batch.
+    Parts of constants, sides of branches, and calls of pure tools that have been made already, see
+    `calls_to_make`.
     """
-    return rewrite(plan, _fold)
+    folded = rewrite(plan, partial(_fold, made=plan.known))
+    return replace(folded, called=tuple(plan.known.values())) if plan.known else folded
 
 
-def _fold(workflow: Workflow) -> Workflow:
+def calls_to_make(plan: Plan) -> Iterator[KnownCall]:
+    """Calls of pure tools that are the same for every row and whose values are not known yet.
+
+    Rules run nothing: who can call tools makes them, and hands what comes of them to the plan.
+    """
+    for number, part in enumerate(fold_constants(plan).parts):
+        if part.rows:
+            yield from known_calls(part.workflow, number)
+
+
+def _fold(workflow: Workflow, made: Known) -> Workflow:
     known: dict[str, Arg] = {}
     nodes: dict[str, Node] = {}
     for id, node in workflow.nodes.items():
         node = with_args(node, known)
-        value = _value(node)
+        value = _value(node, made)
         if value is None:
             nodes[id] = node
         else:
@@ -49,16 +63,20 @@ def _without_new_goals(folded: Workflow, before: set[str]) -> Workflow:
     return folded
 
 
-def _value(node: Node) -> Arg | None:
+def _value(node: Node, made: Known) -> Arg | None:
     """What stands for the node; None when rows have a say."""
     match node:
         case Const(value=value):
             return Lit(value)
-        case Project(of=Lit(value), path=path):
+        case Project(of=Lit(value, own), path=path):
             try:
-                return Lit(project(value, path))
+                return Lit(project(value, path), own)
             except OutputError:
                 return None  # the rows that ask for it fail, as they do without this rule
         case Branch(condition=Lit(value), then=then, otherwise=otherwise):
             return then if value else otherwise
+        case ToolCall() if made:
+            found = arguments_of(node)
+            if found is not None and found[0] in made:
+                return Lit(made[found[0]].value, own=True)
     return None

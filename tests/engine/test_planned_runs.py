@@ -91,7 +91,7 @@ def build(shape: list[tuple[int, int, int]]) -> Any:
     """A random workflow: each step takes values that are there and adds one."""
 
     def flow(topic: str, other: str) -> list[Any]:
-        values: list[Any] = [topic, other]
+        values: list[Any] = [topic, other, "a b", "boom"]
         for kind, one, two in shape:
             a, b = values[one % len(values)], values[two % len(values)]
             if kind < len(TEXTS):
@@ -107,7 +107,7 @@ def build(shape: list[tuple[int, int, int]]) -> Any:
                 values.append(plait.loop(draft, a, max_iters=2))
             else:
                 values.append(extract(a).names[0])
-        return values[2:] or values
+        return values[4:] or values
 
     return workflow(flow)
 

@@ -23,6 +23,7 @@ from plait.dag.plan import make_plan
 from plait.dag.rules import RULES
 from plait.dag.sampling import Sampling
 from plait.dag.verbose import Told
+from plait.engine.known import make_known_calls_now
 
 from .fixtures import Case, read_cases
 
@@ -46,7 +47,13 @@ def note(text: str) -> str:
     return f"noted {text}"
 
 
-TOOLS: dict[str, Any] = {"shout": shout, "look": look, "note": note}
+@tool(effect="pure")
+async def parse(text: str) -> dict[str, Any]:
+    word, number = text.split()
+    return {"word": word, "many": int(number) > 1}
+
+
+TOOLS: dict[str, Any] = {"shout": shout, "look": look, "note": note, "parse": parse}
 
 
 def cases() -> Iterator[Any]:
@@ -56,7 +63,10 @@ def cases() -> Iterator[Any]:
 
 
 def planned(case: Case, names: tuple[str, ...]) -> Plan:
-    start = Plan((Part(case.workflow, len(case.rows), case.rows),), numbering=Numbering())
+    off = set(NAMES) - set(names)
+    known = make_known_calls_now([(case.workflow, len(case.rows))], off)
+    parts = (Part(case.workflow, len(case.rows), case.rows),)
+    start = Plan(parts, numbering=Numbering(), known=known)
     return optimize(start, [BY_NAME[name] for name in names])
 
 
