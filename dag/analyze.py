@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 Numbers = tuple[int, int, int]
 COLUMNS = ("calls made", "prefill tokens", "generated tokens")
 NOTHING: Numbers = (0, 0, 0)
+SIDES = ("predicted", "actual")
+WHOLE = {
+    "engine_seconds": ("engine at work", 2, " s"),
+    "decode_steps": ("engine steps", 0, ""),
+    "tool_seconds": ("tools, all calls together", 2, " s"),
+    "kv_peak_tokens": ("KV tokens at the peak", 0, ""),
+    "loads": ("model loads", 0, ""),
+}
+"""Numbers of the batch as a whole: what they are, digits behind the point, unit."""
 NOT_RUN = dict.fromkeys(("calls", "prompt_tokens", "cached_tokens", "completion_tokens"), 0)
 OFF = 0.1
 """Share from which on an assumption is said to be off."""
@@ -50,8 +59,34 @@ def compare(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> list[dic
         found.append(entry)
     total = _totals(found)
     if cost is not None:
-        total |= {"seconds": {"predicted": cost.seconds, "actual": stats["seconds"]}}
+        total |= whole(cost.as_dict(), stats)
     return [*found, {"node": "all", **total}]
+
+
+def whole(cost: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The batch as a whole, what was `predicted` and what was `actual`, where both are known.
+
+    `cost` is one as in JSON. `seconds`; `engine_seconds` in steps, and `decode_steps`;
+    `tool_seconds`, summed over calls; `kv_peak_tokens`; and `loads` of models, the first included.
+    """
+    rehearsed, engine = cost.get("rehearsed") or {}, stats.get("engine") or {}
+    tools = [node for node in stats["nodes"].values() if node.get("operator") == "ToolCall"]
+    pairs = {
+        "seconds": (cost["seconds"], stats["seconds"]),
+        "engine_seconds": (
+            cost["prefill_seconds"] + cost["decode_seconds"], engine.get("step_seconds"),
+        ),
+        "decode_steps": (cost["decode_steps"], engine.get("steps")),
+        "tool_seconds": (
+            rehearsed.get("tool_seconds") or None, sum(node["seconds"] for node in tools),
+        ),
+        "kv_peak_tokens": (rehearsed.get("kv_peak_tokens"), engine.get("kv_peak_tokens")),
+        "loads": (max(len(cost["loads"]), engine.get("models", 0)), engine.get("loads")),
+    }  # fmt: skip
+    return {
+        name: {"predicted": predicted, "actual": actual}
+        for name, (predicted, actual) in pairs.items() if None not in (predicted, actual)
+    }  # fmt: skip
 
 
 def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float | None]]:
@@ -73,7 +108,7 @@ def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float 
 def _totals(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         side: tuple(sum(entry[side][i] for entry in found) for i in range(len(COLUMNS)))
-        for side in ("predicted", "actual")
+        for side in SIDES
     }
 
 
@@ -87,8 +122,17 @@ def analysis(plan: Plan, cost: Cost | None, stats: Mapping[str, Any]) -> str:
         off = seconds["predicted"] / seconds["actual"] - 1 if seconds["actual"] else 0.0
         told = f"{seconds['predicted']:.2f} s predicted, {seconds['actual']:.2f} s actual"
         lines.append(f"  seconds: {told} ({off:+.0%})")
+    lines += [f"  {line}" for line in _beside(entries[-1])]
     lines += [f"  {line}" for line in off_by(entries)]
     return "\n".join(lines)
+
+
+def _beside(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of the batch as a whole besides its seconds."""
+    for name, (what, digits, unit) in WHOLE.items():
+        if name in entry and (entry[name]["predicted"] or entry[name]["actual"]):
+            predicted, actual = (f"{entry[name][side]:,.{digits}f}" for side in SIDES)
+            yield f"{what}: {predicted}{unit} predicted, {actual}{unit} actual"
 
 
 def off_by(entries: list[dict[str, Any]]) -> list[str]:
@@ -129,7 +173,8 @@ def _faults(entry: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
     if each and not generated and not out:
         actual, said = each["actual"], each["predicted"]
         if _differ(actual, said) and abs(actual - said) > LEAST_SECONDS:
-            yield abs(actual - said) * 1e3, f"off: {name} took {actual:.3f} s, not {said:.3f} s"
+            rather = f"not {said:.3f} s" if said else "and nothing was known of it"
+            yield abs(actual - said) * 1e3, f"off: {name} took {actual:.3f} s, {rather}"
 
 
 def _calls_off(entry: Mapping[str, Any]) -> str:

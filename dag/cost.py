@@ -92,6 +92,9 @@ class RehearsedCost:
     """That the host tier holds."""
     offloaded_tokens: int = 0
     restored_tokens: int = 0
+    tool_calls: int = 0
+    tool_seconds: float = 0.0
+    """Summed over those calls, which overlap with each other and with the engine."""
 
 
 def _rounded(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .steps import Step
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .prefixes import Prefixes
 
 SHOWN = 96
+LINKS = 5
+"""Nodes of a long path that are shown at either end."""
 
 
 def explain(plan: Plan, cost: Cost | None = None) -> str:
@@ -34,7 +36,6 @@ def explain(plan: Plan, cost: Cost | None = None) -> str:
             first = shown.setdefault(step.prompt, step.number)
             text = _short(step.prompt) if first == step.number else f"as in %{first}"
             lines.append(f"{indent}     prompt: {text}")
-    lines += [f"  called while planning: {made}" for made in plan.called]
     if plan.live:
         lines.append("  a live program: its calls are known only when it runs")
     lines.append("total: " + ", ".join(_totals(plan)))
@@ -69,7 +70,8 @@ def _told(step: Step, node: NodeCost | None = None) -> Iterator[str]:
         if step.model is not None:
             yield f"prefill {node.prompt_tokens:,} -> {node.prefill_tokens:,}"
             yield f"decode {node.generated_tokens:,}"
-        yield f"{seconds_text(node.seconds)} each"
+        if node.seconds:  # a tool of which nothing is known is expected to take no time
+            yield f"{seconds_text(node.seconds)} each"
     elif step.prefill_asked is not None and step.prefill_asked != step.prefill_computed:
         yield f"prefill {step.prefill_asked:,} -> {step.prefill_computed:,}"
     if step.static_prefix:
@@ -125,15 +127,16 @@ def told_cost(cost: Cost) -> str:
     parts = f"prefill {cost.prefill_seconds:.2f} s, decode {cost.decode_seconds:.2f} s"
     order = f" ({' -> '.join(cost.loads)})"
     loads = f", {_count(len(cost.loads), 'model load')} {cost.load_seconds:.2f} s{order}"
-    loads = loads if cost.loads else ""
+    loads = loads if cost.loads else ", no model load"
     steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
-    tools = f", tools {cost.tool_seconds:.2f} s of it" if cost.tool_seconds else ""
+    tools = f", tools {seconds_text(cost.tool_seconds)} of it" if cost.tool_seconds else ""
     whole = f"{cost.seconds:.2f} s{between}"
     return "\n".join((
         f"expected: {most}{whole}, bound by {cost.bound}: {parts}{loads}",
         f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
-        f"critical path: {cost.path_seconds:.2f} s{tools}: {' -> '.join(cost.path)}",
+        f"critical path: {cost.path_seconds:.2f} s{tools}: {chain(cost.path)}",
         *_workers(cost),
+        *_tools(cost),
         *_memory(cost),
     ))  # fmt: skip
 
@@ -152,6 +155,16 @@ def _workers(cost: Cost) -> Iterator[str]:
     if found is not None and cost.workers > 1:
         busiest = f"the busiest computes {seconds_text(found.busy_seconds)}"
         yield f"workers: {cost.workers}, {busiest}; all are taken to be like the first"
+
+
+def _tools(cost: Cost) -> Iterator[str]:
+    found = cost.rehearsed
+    if found is not None and found.tool_calls:
+        calls = _count(found.tool_calls, "call")
+        known = f"{seconds_text(found.tool_seconds)} all together" if found.tool_seconds else (
+            "nothing is known of how long they take"
+        )  # fmt: skip
+        yield f"tools: {calls} to make, {known}"
 
 
 def _memory(cost: Cost) -> Iterator[str]:
@@ -180,6 +193,12 @@ def _memory(cost: Cost) -> Iterator[str]:
 def seconds_text(seconds: float) -> str:
     """Seconds with as many digits as say something."""
     return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
+
+
+def chain(path: Sequence[str], arrow: str = " -> ") -> str:
+    """The nodes of a path; of a long one its beginning and its end."""
+    ends = [*path[:LINKS], f"… {len(path) - 2 * LINKS} more …", *path[-LINKS:]]
+    return arrow.join(path if len(path) <= 2 * LINKS + 1 else ends)
 
 
 def one_line(text: str) -> str:

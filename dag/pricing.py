@@ -109,6 +109,7 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
         )
         for name, t in found.nodes.items() if t.calls
     }  # fmt: skip
+    tools = [(n.calls - n.merged, n.seconds) for n in nodes.values() if not n.prompt_tokens]
     rehearsal = RehearsedCost(
         found.rows, sum(u.held_tokens for u in used), sum(u.page_seconds for u in used),
         sum(u.read_tokens for u in used), evicted,
@@ -116,6 +117,7 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
         found.waited, max(found.busy.values(), default=0.0), sum(u.failed for u in used), nodes,
         sum(u.host_tokens for u in used), sum(u.offloaded_tokens for u in used),
         sum(u.restored_tokens for u in used),
+        sum(made for made, _ in tools), sum(made * each for made, each in tools),
     )  # fmt: skip
     return replace(
         cost, seconds=found.seconds, prefill_seconds=prefill, decode_seconds=decode,

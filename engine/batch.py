@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from ..dag.draw import svg
-from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.picture import picture
 from ..dag.picture_json import to_json as picture_json
 from ..dag.plan import make_plan
+from ..dag.profile import Costs
 from .engine import Engine
 from .executor import Executor
 from .history import expected, learn
 from .options import Options
 from .planning import rules_off
-from .predicted import prediction
+from .predicted import expectation, prediction
 from .results import Id, Results, reorder
 from .row import Row
 from .rows import Rows
@@ -69,6 +69,8 @@ class Batch:
         backend = engine.backend
         self._watched = backend if isinstance(backend, Watchable) else None
         self._watch = Watch(self._watched.counters() if self._watched else None)
+        self._costs: dict[str, Costs] = {}
+        """Of the models that have been loaded."""
 
     @property
     def plan(self) -> Plan | None:
@@ -151,8 +153,12 @@ class Batch:
 
     async def _look(self) -> None:
         while self._watched is not None:
-            self._watch.look(time.perf_counter(), self._watched.counters())
+            self._look_at(self._watched)
             await asyncio.sleep(INTERVAL)
+
+    def _look_at(self, watched: Watchable) -> None:
+        self._watch.look(time.perf_counter(), watched.counters())
+        self._costs |= watched.costs()
 
     def _cannot_write(self, error: OSError) -> None:
         self.write_error = error.strerror or str(error)
@@ -160,7 +166,7 @@ class Batch:
 
     def finish(self) -> None:
         """Put everything on disk: results, counters, timeline; what of it the disk still takes."""
-        for put in (self._results.close, self._note):
+        for put in (self._results.close, self._note, self._expect):
             try:
                 put()
             except OSError as error:
@@ -173,31 +179,38 @@ class Batch:
         session |= {"status": self.status, "ended": now(), "stats": self.stats.as_json()}
         session["backend"] = self.engine.backend.describe()
         if self._watched is not None:
-            self._watch.look(time.perf_counter(), self._watched.counters())
-            session["engine"] = self._watch.work()
+            self._look_at(self._watched)
+            session["engine"], session["pages"] = self._watch.work(), self._watch.pages()
             session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
-        if self.plan is not None and self.plan.called:
-            made = {one.call.key: one for one in self.plan.called}
-            write_plan(self.workflow, self.rows, self.run, self.settings, made)
         if self.plan is not None and self.plan.placement is not None:
             told = json.loads(self.run.plan.read_text(encoding="utf-8"))
             _write_plan(self.run, told | {"placement": self.plan.placement.as_dict()})
         learn(self.run.path, self.workflow, session["stats"], self.settings.models)
-        samples = self._watch.samples
-        write_text(self.run.trace, trace_json(self.stats, self.workflow, samples))
+        samples, devices = self._watch.samples, self.settings.devices
+        engines = self.settings.engines()
+        write_text(self.run.trace, trace_json(self.stats, self.workflow, samples, devices, engines))
+
+    def _expect(self) -> None:
+        """Put beside what all starts have done what was expected when the first one began."""
+        if not self.complete:
+            return
+        sessions, rows = self.config["sessions"], cast("Collection[Any]", self.rows)
+        known, backend = expected(self.workflow, sessions[0]), self.engine.backend
+        cost = expectation(backend, self.workflow, rows, known, self.settings)
+        if cost is not None:
+            sessions[-1]["cost"] = cost.as_dict()
+            self.run.write(self.config)
 
     def _prediction(self, stats: Mapping[str, Any]) -> dict[str, Any] | None:
         """What the cost model says of the plan, beside what was measured; None without either."""
         plan = self._executor.plan
-        if plan is None or self._watched is None:
+        if plan is None:
             return None
-        costs = self._watched.costs()
-        same = {name: alias for alias, name in [*self.settings.models.items()][::-1]}
-        engines = {alias: same[name] for alias, name in self.settings.models.items()}
         known = expected(self.workflow, self.config["sessions"][-1])
         work = self._watch.work_by_alias()
-        return prediction(plan, costs, stats, work, engines, known)
+        together, engines = self.settings.memory is None, self.settings.engines()
+        return prediction(plan, self._costs, stats, work, engines, known, together)
 
     def discard(self) -> None:
         """Take the directory away again, unless it holds results or earlier starts."""
@@ -213,15 +226,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_plan(
-    workflow: Workflow, rows: Rows, run: RunDir, settings: Settings, made: Known = NOTHING
-) -> None:
-    """What is planned for these rows, given the tool calls that planning has made, and a drawing of
-    the workflow."""
+def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) -> None:
+    """What is planned for these rows, and a drawing of the workflow."""
     # A plan asks of its rows only their number and to go through them.
     given = cast("Collection[Mapping[str, Any] | None]", rows)
-    off = rules_off(settings.plan, settings.disable)
-    plan = make_plan(workflow, given, disable=off, known=made)
+    plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
     told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
     _write_plan(run, told)
     write_text(run.drawing, svg(workflow))

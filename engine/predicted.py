@@ -6,19 +6,26 @@ node's tokens, and the parts add up to the whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..dag.analyze import history
 from ..dag.cost import Cost
 from ..dag.estimates import Estimates
 from ..dag.logical import Plan
 from ..dag.names import named_nodes
-from ..dag.nodes import LLMCall
+from ..dag.nodes import LLMCall, Workflow
+from ..dag.numbering import Row
 from ..dag.pricing import cost_of
 from ..dag.profile import Costs, Profile
+from .backends.local import LocalBackend
+from .backends.workers import Workers
 from .call_work import work_seconds
+from .priced import price_on
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,8 @@ class NodeCost:
     prefill_asked: int
     prefill: int
     """Prompt tokens left to compute."""
-    most: int
-    """Tokens that it generates if every answer is as long as it may be."""
+    decode: int
+    """Tokens that it generates, by what was known before."""
     seconds: float
     """Of the engine, for answers as long as they were."""
 
@@ -38,35 +45,57 @@ class NodeCost:
 def prediction(
     plan: Plan, costs: Mapping[str, Costs], stats: Mapping[str, Any],
     work: Mapping[str, Mapping[str, float]], engines: Mapping[str, str], expected: Estimates,
+    together: bool = True,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The prediction for a plan whose models have these costs, and None when they are not known.
 
-    `seconds_before` is for what was expected when the run began: what earlier runs have shown, else
-    answers as long as they may be (then `at_most`). `seconds` knows how long answers were and how
-    long tools took (`stats`), so what is wrong with it is wrong with the model of costs. Both
-    leave loading out, are sums without a rehearsal, and are for one device. `work` is what each
+    `before` is the cost by what was expected when the run began: what earlier runs have shown, else
+    answers as long as they may be; with loads, unless all models fit `together`. `seconds` knows
+    how long answers were and how long tools took (`stats`), so what is wrong with it is wrong with
+    the model of costs. Both are sums without a rehearsal, and for one device. `work` is what each
     engine was measured to do, on all devices, and `engines` says which one an alias stands for.
     """
     if plan.prefixes is None or not plan.models or not set(plan.models) <= set(costs):
         return None
     loaded = frozenset(plan.models)
-    before = cost_of(plan, Profile(costs, loaded=loaded, estimates=expected))
+    there = loaded if together else frozenset[str]()
+    given = Profile(costs, loaded=there, together=together, estimates=expected)
+    before = cost_of(plan, given)
     lengths, tools = history(stats, plan)
     profile = Profile(costs, loaded=loaded, lengths=lengths, tool_seconds=tools)
     after = cost_of(plan, profile)
-    nodes = {name: asdict(cost) for name, cost in _nodes(plan, profile, after)}
+    nodes = {name: asdict(cost) for name, cost in _nodes(plan, given, profile, after)}
     models = {name: engines.get(model, model) for name, model in _models(plan).items()}
     for name, seconds in shared_out(stats, work, costs, models).items():
         nodes.setdefault(name, {})["engine_seconds"] = seconds
     return {
-        "seconds_before": before.seconds, "at_most": not before.certain,
-        "seconds": after.seconds, "bound": after.bound,
-        "path": list(after.path), "calibrated": all(_measured(costs[m]) for m in plan.models),
-        "nodes": nodes,
+        "before": before.as_dict(), "seconds": after.seconds, "nodes": nodes,
     }  # fmt: skip
 
 
-def _nodes(plan: Plan, profile: Profile, cost: Cost) -> Iterator[tuple[str, NodeCost]]:
+def expectation(
+    backend: Any, workflow: Workflow, rows: Collection[Row | None], known: Estimates,
+    settings: Settings,
+) -> Cost | None:  # fmt: skip
+    """What was to be expected of a batch with these settings: a rehearsal, as `plait explain` makes
+    it. `known` is what was known before.
+
+    None where the models have no costs or are not loaded any more, and for a live program.
+    """
+    workers = backend.workers if isinstance(backend, Workers) else (backend,)
+    models = workflow.models()
+    for worker in workers:
+        if models and isinstance(worker, LocalBackend) and all(map(worker.has, models)):
+            return price_on(
+                worker, workflow, rows, known, planned=settings.plan, disable=settings.disable,
+                window=settings.max_rows, devices=settings.devices,
+            ).cost  # fmt: skip
+    return None
+
+
+def _nodes(
+    plan: Plan, given: Profile, profile: Profile, cost: Cost
+) -> Iterator[tuple[str, NodeCost]]:
     assert plan.prefixes is not None
     per_token = cost.decode_steps / cost.decode_tokens if cost.decode_tokens else 0.0
     for leaf in plan.prefixes.leaves:
@@ -77,7 +106,7 @@ def _nodes(plan: Plan, profile: Profile, cost: Cost) -> Iterator[tuple[str, Node
         )  # fmt: skip
         yield leaf.name, NodeCost(
             leaf.calls, round(leaf.asked), round(leaf.computed),
-            leaf.calls * node.sampling.max_tokens, seconds,
+            round(leaf.calls * given.length(node)), seconds,
         )  # fmt: skip
 
 
@@ -111,7 +140,3 @@ def _models(plan: Plan) -> dict[str, str]:
     """Which model each LLM node calls, by the node's name."""
     nodes = (pair for part in plan.parts for pair in named_nodes(part.workflow))
     return {name: node.model for name, node in nodes if isinstance(node, LLMCall)}
-
-
-def _measured(costs: Costs) -> bool:
-    return bool(getattr(costs, "matmul_peak", 0.0))

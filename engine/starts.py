@@ -9,6 +9,7 @@ from typing import Any
 from ..dag.errors import ConfigError, InputError
 from ..dag.observed import Observed
 from .rundir import RunDir
+from .watch import ON
 
 SUMMED = (
     "calls",
@@ -38,7 +39,8 @@ def all_starts(run: Path, workflow: str) -> dict[str, Any]:
         nodes[name]["seen"] = seen.as_json()
     seconds = sum(start["stats"]["seconds"] for start in starts)
     first: dict[str, Any] = config["sessions"][0]
-    return {**first, "stats": {"seconds": seconds, "nodes": nodes}}
+    stats = {"seconds": seconds, "nodes": nodes, "engine": measured(starts)}
+    return {**first, "stats": stats}
 
 
 def nodes_of(starts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -50,6 +52,54 @@ def nodes_of(starts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             for key in SUMMED:
                 sums[key] = sums.get(key, 0) + node.get(key, 0)
     return found
+
+
+def measured(starts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What engines did over all starts, as far as it is known: `steps`, `step_seconds`, `loads` of
+    the `models`, and `kv_peak_tokens`, the most in pages that calls were seen to hold."""
+    known = [start for start in starts if start.get("engine")]
+    if not known:
+        return {}
+    work = [done for start in known for done in start["engine"].values()]
+    found = {name: sum(done[name] for done in work) for name in ("steps", "step_seconds")}
+    loads = [_loads(start) for start in known]
+    if None not in loads:
+        found["loads"] = sum(filter(None, loads))
+        found["models"] = len({model.partition(ON)[0] for s in known for model in s["engine"]})
+    peaks = [_kv_peak(start) for start in known]
+    if None not in peaks:
+        found["kv_peak_tokens"] = max(filter(None, peaks), default=0)
+    return found
+
+
+def _backend(start: Mapping[str, Any], model: str) -> tuple[str, Mapping[str, Any]]:
+    """An alias, and what was said of the worker that has it."""
+    alias, _, worker = model.partition(ON)
+    told = start.get("backend", {})
+    return alias, told["workers"][int(worker)] if worker and "workers" in told else told
+
+
+def _loads(start: Mapping[str, Any]) -> int | None:
+    """How often models were loaded; aliases of one engine are under the first of them."""
+    found = 0
+    for model in start["engine"]:
+        alias, told = _backend(start, model)
+        if alias not in told.get("loads", {}):
+            return None
+        found += told["loads"][alias]["loads"]
+    return found
+
+
+def _kv_peak(start: Mapping[str, Any]) -> int | None:
+    """Most KV tokens held; None where a model is gone, and with it the size of its pages."""
+    tokens = 0
+    for model, pages in start.get("pages", {}).items():
+        alias, told = _backend(start, model)
+        room = told.get("loaded", {}).get(alias, {}).get("kv_tokens")
+        if room is None or not pages["all"]:
+            return None
+        tokens += round(pages["held"] / pages["all"] * room)
+    return tokens if "pages" in start else None
 
 
 def _seen(starts: Sequence[Mapping[str, Any]]) -> dict[str, Observed]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...dag.analyze import whole
 from ...dag.errors import InputError
 from ..results import read_results
 from ..rows import find_rows
 from ..rundir import RunDir
-from ..starts import SUMMED, nodes_of
+from ..starts import SUMMED, measured, nodes_of
 from .tracks import Tracks, read_tracks
 
 SLOWEST, SAMPLES, EXAMPLES = 10, 8, 3
@@ -78,8 +79,39 @@ class Facts:
 
     @property
     def predicted(self) -> dict[str, Any]:
-        """What the cost model says of the last start; empty when nothing is known."""
+        """What the cost model says of the last start, for answers as long as they were."""
         return dict(self.sessions[-1].get("predicted") or {})
+
+    @property
+    def engine_nodes(self) -> dict[str, dict[str, Any]]:
+        """By node, what the cost model says of its tokens beside the engine's seconds. Of several
+        starts only the latter can be added up."""
+        told = [(s.get("predicted") or {}).get("nodes", {}) for s in self.sessions]
+        if len(told) == 1:
+            return dict(told[0])
+        found: dict[str, dict[str, Any]] = {}
+        for name, node in (pair for nodes in told for pair in nodes.items()):
+            if "engine_seconds" in node:
+                sums = found.setdefault(name, {"engine_seconds": 0.0})
+                sums["engine_seconds"] += node["engine_seconds"]
+        return found
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What was expected of the whole batch when it began, or else of its last start; empty when
+        nothing was."""
+        rehearsed = next((s["cost"] for s in self.sessions[::-1] if s.get("cost")), None)
+        return dict(rehearsed or self.predicted.get("before") or {})
+
+    @property
+    def expected_nodes(self) -> dict[str, dict[str, Any]]:
+        """The same by node."""
+        return dict((self.cost.get("rehearsed") or {}).get("nodes", {}))
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """What engines did, all starts together."""
+        return measured(self.sessions)
 
     def quantile(self, part: float) -> float:
         """Seconds within which this part of the rows was done."""
@@ -94,8 +126,14 @@ class Facts:
             "seconds": self.wall, "nodes": self.nodes,
             "errors": {kind: f.count for kind, f in self.failures.items()},
             "row_seconds": {"p50": self.quantile(0.5), "p95": self.quantile(0.95)},
+            "cost": self.cost or None, "analysis": self._analysis(),
             **{n: self.total(n) for n in SUMMED if n.endswith("tokens")},
         }  # fmt: skip
+
+    def _analysis(self) -> dict[str, dict[str, float]]:
+        """Predicted and actual numbers of the whole batch, where both are known."""
+        stats = {"seconds": self.wall, "nodes": self.nodes, "engine": self.measured}
+        return whole(self.cost, stats) if self.cost else {}
 
 
 def read_facts(run: RunDir) -> Facts:

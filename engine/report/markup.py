@@ -52,3 +52,8 @@ def short(number: int) -> str:
         if number >= size:
             return f"{number / (1000 if unit == 'k' else size):.3g} {unit}"
     return f"{number:,}"
+
+
+def arrow(before: int, after: int) -> str:
+    """A count and what is left of it."""
+    return f"{before:,}" if before == after else f"{before:,} → {after:,}"

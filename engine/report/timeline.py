@@ -12,8 +12,10 @@ from .tracks import Tracks
 
 LANES = 96
 """Lanes of a track that are drawn."""
-MODELS = 4
-"""Models whose counters are drawn."""
+MODELS = 8
+"""Models, on every worker, whose counters are drawn."""
+NAMES = 48
+"""Nodes in the legend."""
 _HINT = "Hover for a task and its row; wheel to zoom, drag to move, double-click for all."
 
 
@@ -23,8 +25,11 @@ def timeline(facts: Facts) -> str:
     if not tracks.tasks:
         return embedded
     legend = "".join(
-        f'<span><i class="dot c{i % COLOURS}"></i>{e(name)}</span>' for i, name in enumerate(names)
+        f'<span><i class="dot c{i % COLOURS}"></i>{e(name)}</span>'
+        for i, name in enumerate(names[:NAMES])
     )
+    if len(names) > NAMES:
+        legend += f"<span>and {len(names) - NAMES:,} further nodes</span>"
     body = (
         _levels(tracks)
         + "<h3>Tasks under way, by node</h3>"
@@ -67,15 +72,16 @@ def _key(shade: str, text: str) -> str:
 
 
 def _left_out(tracks: Tracks) -> str:
-    """What the lanes do not show, for want of room."""
+    """What the lanes do not show, for want of tasks or of room."""
     beyond = Counter(tracks.names[t.track] for t in tracks.tasks if t.lane >= LANES)
-    told = [f"{n:,} of {e(name)}" for name, n in beyond.items()]
-    if not told:
-        return ""
-    return (
-        f'<p class="tools">Tasks on lanes beyond the first {LANES} are not drawn ({", ".join(told)}'
-        "); trace.json has them.</p>"
-    )
+    told = ", ".join(f"{n:,} of {name}" for name, n in beyond.items())
+    busy = {t.track for t in tracks.tasks}
+    idle = ", ".join(name for i, name in enumerate(tracks.names) if i not in busy)
+    lines = [f"No tasks were on {idle}."] if idle else []
+    if told:
+        what = f"Tasks on lanes beyond the first {LANES} are not drawn ({told})"
+        lines.append(f"{what}; trace.json has them.")
+    return "".join(f'<p class="tools">{e(line)}</p>' for line in lines)
 
 
 def _embedded(tracks: Tracks, names: list[str]) -> str:

@@ -94,13 +94,21 @@ def test_explain_and_plan_json_show_what_stands_on_which_device(rows: Path, plai
     assert len(followed["placement"]["stages"][0]["workers"]) == 2 and followed["steps"]
     assert "placement" not in json.loads((rows / "one" / "plan.json").read_text("utf-8"))
     one, two = (
-        json.loads((rows / name / "run.json").read_text("utf-8"))["sessions"][-1]["predicted"]
+        json.loads((rows / name / "run.json").read_text("utf-8"))["sessions"][-1]
         for name in ("one", "two")
     )
-    assert one["nodes"].keys() == two["nodes"].keys() and two["seconds"] > 0
-    assert two["nodes"]["draft"]["engine_seconds"] > 0
-    report = (rows / "two" / "report.html").read_text("utf-8")
-    assert "Predicted on one device" in report
+    assert one["predicted"]["nodes"].keys() == two["predicted"]["nodes"].keys()
+    assert two["predicted"]["seconds"] > 0
+    assert two["predicted"]["nodes"]["draft"]["engine_seconds"] > 0
+    assert one["cost"]["workers"] == 1 and one["cost"]["rehearsed"]["nodes"]["draft"]["calls"] == 3
+    assert two["cost"]["rehearsed"]["nodes"].keys() == one["cost"]["rehearsed"]["nodes"].keys()
+    compared = plait("report", "two", "--json").json["analysis"]
+    assert compared["kv_peak_tokens"]["predicted"] > 0 and compared["decode_steps"]["actual"] > 0
+    events = json.loads((rows / "two" / "trace.json").read_text("utf-8"))["traceEvents"]
+    names = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    calls = {names[e["pid"]] for e in events if e.get("cat") == "LLMCall"}
+    assert calls and all(name.startswith("worker ") and "(cpu): model" in name for name in calls)
+    assert calls <= {names[e["pid"]] for e in events if e["name"] == "KV pages"}
 
 
 def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:

@@ -94,6 +94,27 @@ def test_what_held_is_not_told() -> None:
     assert [e["node"] for e in compare(counted, None, stats(**GOOD))] == ["all"]
 
 
+def test_the_batch_as_a_whole_is_compared_as_far_as_both_sides_are_known() -> None:
+    rehearsed = RehearsedCost(10, 640, 0, 0, 0, 0, 0, 0, 0, 0, {}, tool_calls=8, tool_seconds=0.5)
+    said = replace(cost(), prefill_seconds=0.25, decode_steps=30.0, rehearsed=rehearsed)
+    told = {"steps": 33, "step_seconds": 0.5, "loads": 3, "models": 2, "kv_peak_tokens": 700}
+    actual = {**stats(2.0, **GOOD), "engine": told}
+    whole = compare(PLAN, said, actual)[-1]
+    assert whole["kv_peak_tokens"] == {"predicted": 640, "actual": 700}
+    assert whole["loads"] == {"predicted": 2, "actual": 3}, "every model once at least"
+    text = analysis(PLAN, said, actual)
+    for line in (
+        "engine at work: 0.25 s predicted, 0.50 s actual",
+        "engine steps: 30 predicted, 33 actual",
+        "tools, all calls together: 0.50 s predicted, 0.10 s actual",
+        "KV tokens at the peak: 640 predicted, 700 actual", "model loads: 2 predicted, 3 actual",
+    ):  # fmt: skip
+        assert line in text
+    unknown = compare(PLAN, said, stats(2.0, **GOOD))[-1]
+    assert unknown["seconds"] == {"predicted": 1.0, "actual": 2.0}
+    assert not {"loads", "kv_peak_tokens", "decode_steps", "engine_seconds"} & set(unknown)
+
+
 def test_turns_of_an_agent_are_no_equal_values() -> None:
     @workflow
     def solved(question: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import plait
 from plait import llm, workflow
 from plait.dag.estimates import Estimates
 from plait.dag.plan import make_plan
-from plait.engine.predicted import prediction
+from plait.engine.predicted import expectation, prediction
+from plait.engine.settings import Settings
+from plait.testing import FakeBackend
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,32 @@ def test_a_workflow_mapped_twice_has_two_predictions() -> None:
     calls = {name: node["calls"] for name, node in found["nodes"].items()}
     assert calls == {"map_note/draft": 1, "map_note_2/draft": 3}
     assert 0 < found["nodes"]["map_note/draft"]["seconds"] < found["seconds"]
+
+
+def test_what_was_expected_before_is_told_with_loads_where_models_take_turns() -> None:
+    @llm(model="big", max_tokens=8)
+    def review(text: str) -> str:
+        return f"Review {text}"
+
+    @workflow
+    def reviewed(topic: str) -> str:
+        return review(draft(topic))
+
+    plan = make_plan(reviewed.workflow, [{"topic": "a"}, {"topic": "b"}, {"topic": "a"}])
+    costs = {"default": Flat(), "big": Flat()}
+    stats: dict[str, Any] = {"nodes": {}}
+    for together, loads in ((True, ()), (False, ("default", "big"))):
+        found = prediction(plan, costs, stats, {}, {}, Estimates(), together)
+        assert found is not None
+        assert found["before"]["loads"] == loads and found["before"]["rehearsed"] is None
+        assert {name: node["decode"] for name, node in found["nodes"].items()} == {
+            "draft": 16, "review": 16
+        }  # fmt: skip
+        assert found["before"]["decode_tokens"] == 32.0
+    assert prediction(plan, {"default": Flat()}, stats, {}, {}, Estimates()) is None
+
+
+def test_nothing_is_expected_of_a_fake_model() -> None:
+    settings = Settings("w.py:note", "rows.jsonl", backend="fake")
+    rows = [{"text": "a"}]
+    assert expectation(FakeBackend(), note.workflow, rows, Estimates(), settings) is None

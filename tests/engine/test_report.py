@@ -19,9 +19,9 @@ from plait.engine.llm.costs import Costs
 from plait.engine.llm.counters import Counters
 from plait.engine.prepare import prepare
 from plait.engine.report import read_facts, write_report
+from plait.engine.report.accounts import accounts
 from plait.engine.report.charts import activity, short_time
 from plait.engine.report.facts import spread
-from plait.engine.report.graph import accounts
 from plait.engine.report.timeline import LANES
 from plait.engine.report.tracks import Task
 from plait.engine.rundir import RunDir
@@ -204,7 +204,7 @@ def test_a_report_puts_the_plan_beside_the_run_whatever_its_size(
     found = accounts(read_facts(run))
     assert (found["draft"].made, found["look"].made) == (distinct, distinct)
     assert found["draft"].step["calls"] == rows and found["draft"].step["merged"] == distinct
-    engine = [a.predicted["engine_seconds"] for a in found.values() if a.llm and a.ran]
+    engine = [a.engine["engine_seconds"] for a in found.values() if a.llm and a.ran]
     session = read_facts(run).sessions[-1]
     assert sum(engine) == pytest.approx(session["engine"]["default"]["step_seconds"]) != 0
     shown = drawing_of(page)
@@ -212,12 +212,93 @@ def test_a_report_puts_the_plan_beside_the_run_whatever_its_size(
     told = f"calls {rows:,} → {distinct}, made {distinct}" if rows > 1 else "calls 1, made 1"
     assert told in shown
     assert "left out by the plan" in shown, "a node that no output needs"
-    head = [c.text for c in ElementTree.fromstring(_tables(page)[0]).iter("th")]
-    assert head[:4] == ["node", "calls", "planned", "made"] and "predicted" in head
+    whole, nodes = _tables(page)[:2]
+    # Costs are known of this fake model, but it cannot be rehearsed.
+    assert whole["KV tokens at the peak"][0] == "not predicted" != whole["time"][0]
+    assert "summed up, not rehearsed" in parsed(page).text
+    assert nodes["node"][:3] == ["asked for", "predicted", "made"]
+    assert nodes["draft"][:3] == [f"{rows:,}", str(distinct), str(distinct)]
 
 
-def _tables(page: str) -> list[str]:
-    return re.findall(r"<table>.*?</table>", page.replace(" class=n", ' class="n"'), re.S)
+def _tables(page: str) -> list[dict[str, list[str]]]:
+    """The tables of a page: the cells of each row behind its first, by that."""
+    found = []
+    for table in re.findall(r"<table.*?</table>", page, re.S):
+        quoted = re.sub(r"class=(\w+)", r'class="\1"', table)
+        rows = ElementTree.fromstring(quoted).iter("tr")
+        texts = (["".join(cell.itertext()) for cell in row] for row in rows)
+        found.append({first: rest for first, *rest in texts})
+    return found
+
+
+COST = {
+    "seconds": 2.0, "low": 1.5, "high": 2.5, "prefill_seconds": 0.5, "decode_seconds": 1.25,
+    "tool_seconds": 0.25, "load_seconds": 3.0, "path_seconds": 0.75, "decode_tokens": 90.0,
+    "decode_steps": 40.0, "loads": ["small", "big"], "path": ["ask", "look"], "bound": "decode",
+    "known": "history", "measured": True,
+    "rehearsed": {
+        "rows": 40, "kv_peak_tokens": 800, "tool_seconds": 0.5, "nodes": {
+            "ask": {"calls": 40, "merged": 10, "prompt_tokens": 210, "prefill_tokens": 150,
+                    "generated_tokens": 90, "seconds": 0.125},
+            "look": {"calls": 40, "merged": 36, "prompt_tokens": 0, "prefill_tokens": 0,
+                     "generated_tokens": 0, "seconds": 0.125},
+        },
+    },
+}  # fmt: skip
+
+
+def test_all_that_was_predicted_is_beside_what_was_measured(run: RunDir) -> None:
+    config = run.read()
+    first, last = config["sessions"]
+    ran = first["stats"]["nodes"][EVIL]
+    tool = {**dict.fromkeys(ran, 0), "operator": "ToolCall", "calls": 20, "merged": 18,
+            "seconds": 0.25}  # fmt: skip
+    for start in (first, last):
+        start["stats"]["nodes"] = {"ask": {**ran, "calls": 20, "merged": 4}, "look": tool}
+        start["engine"] = {"small": {"steps": 18, "step_seconds": 1.0}}
+        start["pages"] = {"small": {"held": 3, "all": 10}}
+        loads = {alias: {"loads": 1} for alias in ("small", "same as small")}
+        start["backend"] = {"loads": loads, "loaded": {"small": {"kv_tokens": 2_560}}}
+        start["predicted"] = {"nodes": {"ask": {"seconds": 0.5, "engine_seconds": 1.0}}}
+    last["cost"] = COST
+    run.write(config)
+    page = write_report(run).read_text()
+    whole, nodes = _tables(page)[:2]
+    assert whole == {
+        "": ["predicted", "measured"],
+        "time": ["2 s (1.5 s to 2.5 s)", "8 s"],
+        "calls of models": ["40 → 30", "40 → 32"],
+        "calls of tools": ["40 → 4", "40 → 4"],
+        "prompt tokens, asked for → computed": ["210 → 150", "400 → 300"],
+        "generated tokens": ["90", "160"],
+        "engine at work": ["1.75 s: prefill 500 ms, decode 1.25 s", "2 s"],
+        "engine steps": ["40", "36"],
+        "tools, all calls together": ["500 ms, 250 ms on the critical path", "500 ms"],
+        "KV tokens at the peak": ["800", "768"],
+        "model loads": ["2, 3 s: small → big", "2"],
+        "critical path of a row, alone": ["750 ms: ask → look", "not measured"],
+        "bound by": ["decode", "engine at work 25% of the time"],
+    }
+    assert nodes["ask"] == [
+        "40", "30", "32", "210", "150", "300", "90", "160", "125 ms", "562 ms", "2 s"
+    ]  # fmt: skip
+    assert nodes["look"][:3] == ["40", "4", "4"] and nodes["look"][3:8] == ["–"] * 5
+    assert nodes["all together"][:3] == ["80", "34", "36"]
+    assert read_facts(run).as_json()["analysis"]["kv_peak_tokens"] == {
+        "predicted": 800, "actual": 768
+    }  # fmt: skip
+
+
+def test_a_run_without_costs_says_that_nothing_was_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "costs", lambda _: {})
+    page = write_report(run_of(tmp_path, 3, monkeypatch)).read_text()
+    whole, nodes = _tables(page)[:2]
+    unpredicted = {what for what, cells in whole.items() if cells[0] == "not predicted"}
+    assert {"time", "generated tokens", "model loads", "bound by"} <= unpredicted
+    assert "Not predicted: a fake model has no costs." in parsed(page).text
+    assert nodes["all together"][0] and "decode not predicted, wrote" in drawing_of(page)
 
 
 def test_pages_and_requests_are_drawn_and_lanes_that_are_not_are_said(run: RunDir) -> None:
