@@ -36,6 +36,7 @@ def explain(plan: Plan, cost: Cost | None = None) -> str:
             first = shown.setdefault(step.prompt, step.number)
             text = _short(step.prompt) if first == step.number else f"as in %{first}"
             lines.append(f"{indent}     prompt: {text}")
+    lines += [f"  called while planning: {made}" for made in plan.called]
     if plan.live:
         lines.append("  a live program: its calls are known only when it runs")
     lines.append("total: " + ", ".join(_totals(plan)))

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from ..dag.draw import svg
+from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.picture import picture
@@ -183,6 +184,9 @@ class Batch:
             session["engine"], session["pages"] = self._watch.work(), self._watch.pages()
             session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
+        if self.plan is not None and self.plan.called:
+            made = {one.call.key: one for one in self.plan.called}
+            write_plan(self.workflow, self.rows, self.run, self.settings, made)
         if self.plan is not None and self.plan.placement is not None:
             told = json.loads(self.run.plan.read_text(encoding="utf-8"))
             _write_plan(self.run, told | {"placement": self.plan.placement.as_dict()})
@@ -197,7 +201,7 @@ class Batch:
             return
         sessions, rows = self.config["sessions"], cast("Collection[Any]", self.rows)
         known, backend = expected(self.workflow, sessions[0]), self.engine.backend
-        cost = expectation(backend, self.workflow, rows, known, self.settings)
+        cost = expectation(backend, self.workflow, rows, known, self.settings, self.plan)
         if cost is not None:
             sessions[-1]["cost"] = cost.as_dict()
             self.run.write(self.config)
@@ -226,11 +230,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) -> None:
-    """What is planned for these rows, and a drawing of the workflow."""
+def write_plan(
+    workflow: Workflow, rows: Rows, run: RunDir, settings: Settings, made: Known = NOTHING
+) -> None:
+    """What is planned for these rows, given the tool calls that planning has made, and a drawing of
+    the workflow."""
     # A plan asks of its rows only their number and to go through them.
     given = cast("Collection[Mapping[str, Any] | None]", rows)
-    plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
+    off = rules_off(settings.plan, settings.disable)
+    plan = make_plan(workflow, given, disable=off, known=made)
     told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
     _write_plan(run, told)
     write_text(run.drawing, svg(workflow))

@@ -75,10 +75,10 @@ def prediction(
 
 def expectation(
     backend: Any, workflow: Workflow, rows: Collection[Row | None], known: Estimates,
-    settings: Settings,
+    settings: Settings, plan: Plan | None = None,
 ) -> Cost | None:  # fmt: skip
     """What was to be expected of a batch with these settings: a rehearsal, as `plait explain` makes
-    it. `known` is what was known before.
+    it. `known` is what was known before, `plan` what has been followed.
 
     None where the models have no costs or are not loaded any more, and for a live program.
     """
@@ -89,6 +89,7 @@ def expectation(
             return price_on(
                 worker, workflow, rows, known, planned=settings.plan, disable=settings.disable,
                 window=settings.max_rows, devices=settings.devices,
+                made={one.call.key: one for one in plan.called} if plan is not None else {},
             ).cost  # fmt: skip
     return None
 
