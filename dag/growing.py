@@ -1,42 +1,17 @@
-"""Growing the template prefix tree, and counting what is shared in it.
-
-The tree grows from templates alone. Then every LLM node walks down its way once, carrying one
-number per row: the number of the prefix so far. At a slot it is combined with the number of the
-value there. Equal numbers are equal prefixes.
-"""
+"""Growing the template prefix tree: from templates alone, whatever the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from os.path import commonprefix
 
-from .arg import Arg, Lit, Ref
+from .counting import Counts, Planted
 from .demand import certain
-from .lengths import CLOSING, OPENING, Lengths, Measure
+from .lengths import Lengths, Measure
 from .names import counted_name
 from .nodes import LLMCall, Map, Workflow
 from .numbering import Numbered, Numbering
-from .numbers import Column
-from .prefixes import Group, Leaf, LeafCost, Prefixes, Vertex
+from .prefixes import Leaf, Prefixes, Vertex
 from .template import Slot, Template
-
-NOTHING = (-1,)
-"""The number of the prefix before the first slot: the same for every row."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Planted:
-    """An LLM node and the vertex its prompt ends in."""
-
-    leaf: Leaf
-    node: LLMCall
-    vertex: Vertex
-    workflow: Workflow
-    numbered: Numbered
-    certain: bool
-    """Whether every row runs it, and not only those that take one side of a branch."""
 
 
 class Grower:
@@ -138,111 +113,3 @@ class Grower:
     def _vertex(self, label: str | Slot, kind: str, parent: Vertex | None) -> Vertex:
         self._count += 1
         return Vertex(label, kind, parent, self._count)
-
-
-class Counts:
-    """What the nodes that walk down the tree leave at its vertices."""
-
-    def __init__(self, numbering: Numbering, lengths: Lengths, merging: bool) -> None:
-        self._merging = merging
-        self.vertices: list[Vertex] = []
-        self.leaves: list[LeafCost] = []
-        self.groups: list[Group] = []
-        self._numbering, self._lengths = numbering, lengths
-        self._ends: dict[Vertex, dict[int, float]] = {}
-        """Prefixes that end in a vertex, each with the tokens of its last edge."""
-        self._ended: dict[Vertex, set[int]] = {}
-        """Prefixes with which whole prompts end there."""
-        self._seen: set[int] = set()
-        """Calls counted already: equal ones of other nodes are the same."""
-
-    def walk(self, planted: Planted) -> None:
-        """Carry one node's rows down from the root."""
-        rows = planted.numbered.rows
-        firsts = self._first_rows(planted.numbered.columns[planted.node.id])
-        prefix: Column | None = None
-        bound = dict(planted.node.bound)
-        columns: list[Column] = []
-        levels: list[float] = []
-        asked = merged = computed = saved = 0.0
-        for vertex in planted.vertex.path():
-            ends = self._ends.setdefault(vertex, {})
-            before = len(ends)
-            if isinstance(vertex.label, Slot):
-                lengths, values = self._slot(planted, vertex.label, bound)
-                prefix = self._numbering.behind(vertex.number, prefix, values, rows)
-                if isinstance(lengths, float):  # nothing is known of the values
-                    ends.update(dict.fromkeys(prefix, lengths))
-                    every, once = lengths * rows, lengths * len(firsts)
-                else:
-                    numbers = [values] * rows if isinstance(values, int) else values
-                    ends.update(zip(prefix, map(lengths.__getitem__, numbers), strict=True))
-                    every = sum(map(lengths.__getitem__, numbers))
-                    once = every if len(firsts) == rows else _total(lengths, values, firsts)
-                columns.append(prefix)
-                levels.append(every / max(rows, 1))
-            else:
-                tokens = self._lengths.of_static(vertex)
-                ends.update(dict.fromkeys(NOTHING if prefix is None else prefix, tokens))
-                every, once = tokens * rows, tokens * len(firsts)
-                if levels:
-                    levels[-1] += tokens
-            fresh = sum(islice(ends.values(), before, None))
-            asked, merged, computed = asked + every, merged + once, computed + fresh
-            saved += once - fresh if columns else 0.0
-            vertex.tasks += len(firsts)
-        ended = self._ended.setdefault(planted.vertex, set())
-        before = len(ended)
-        ended.update(NOTHING if prefix is None else prefix)
-        tokens = CLOSING + OPENING
-        asked, merged = asked + tokens * rows, merged + tokens * len(firsts)
-        computed += tokens * (len(ended) - before)
-        part, name, calls = planted.leaf.part, planted.leaf.name, len(firsts)
-        self.leaves.append(LeafCost(part, name, planted.node, asked, merged, computed, rows, calls))
-        if columns:
-            self.groups.append(Group(part, name, tuple(columns), tuple(levels), saved))
-
-    def fill(self) -> None:
-        """Write the counts into the tree."""
-        for vertex, ends in self._ends.items():
-            vertex.distinct = len(ends)
-            vertex.tokens = sum(ends.values()) / len(ends) if ends else 0.0
-            self.vertices.append(vertex)
-
-    def _first_rows(self, calls: Column) -> Sequence[int]:
-        """One row for every call that no node before makes; every row when calls do not merge."""
-        if not self._merging:
-            return range(len(calls))
-        new = set(calls) - self._seen
-        self._seen |= new
-        if len(new) == len(calls):
-            return range(len(calls))
-        first = dict(zip(reversed(calls), range(len(calls) - 1, -1, -1), strict=True))
-        return [first[call] for call in new]
-
-    def _slot(
-        self, planted: Planted, slot: Slot, bound: dict[str, Arg]
-    ) -> tuple[dict[int, float] | float, Column | int]:
-        """How long every value is in this slot, all alike when none is known, and the values that
-        fill it, by number."""
-        arg = bound.get(slot.name)
-        match arg:
-            case Ref(id):
-                values: Column | int = planted.numbered.columns[id]
-            case Lit(value):
-                values = self._numbering.value(value)
-            case _:
-                values = planted.numbered.columns[planted.node.id]
-        expected = self._lengths.expected(planted.workflow, arg)
-        numbers = {values} if isinstance(values, int) else set(values)
-        if numbers.isdisjoint(self._numbering.values):
-            return expected, values
-        length = self._lengths.in_slot(slot, expected)
-        return {number: length(number) for number in numbers}, values
-
-
-def _total(tokens: Mapping[int, float], values: Column | int, rows: Sequence[int]) -> float:
-    """Tokens of the values in these rows."""
-    if isinstance(values, int):
-        return tokens[values] * len(rows)
-    return sum(tokens[values[row]] for row in rows)

@@ -125,8 +125,12 @@ class Group:
     node: str
     """Its id, behind those of the bodies it is in; see `names`."""
     columns: tuple[Column, ...] = field(repr=False)
-    """For each slot on the way, the number of the prefix that ends with it, by row."""
+    """For each slot on the way, the number of the prefix that ends with it, by row. Columns before
+    it stand for what its values begin with in common."""
     tokens: tuple[float, ...] = ()
-    """Mean tokens that each of these slots adds, the static text behind it included."""
+    """Mean tokens that each of these adds, the static text behind it included."""
     saved: float = 0.0
     """Tokens that need not be computed when rows with one prefix share it."""
+    cuts: tuple[Column | None, ...] = field(default=(), repr=False)
+    """Along with the columns: characters of the slot's value that the prefix ends behind, by row;
+    None where it ends with the whole value."""

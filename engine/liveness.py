@@ -10,16 +10,16 @@ turn: what is behind that is its own (`conversation.py`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..dag.logical import Plan
 from ..dag.nodes import LLMCall
-from ..dag.numbers import Column
+from ..dag.prefixes import Group
 from ..dag.template import Slot, Template
 
-Levels = dict[str, tuple[Column, ...]]
-"""Node id -> for each slot of its prompt, the number of the prefix that ends with it, by row."""
+Levels = dict[str, Group]
+"""Node id -> the prefixes that its prompts run through, by row."""
 
 
 class Liveness:
@@ -37,7 +37,7 @@ class Liveness:
             calls = part.numbered.columns[group.node]
             if any(len(column) != part.rows for column in group.columns):
                 continue  # the body of a map: its calls are not the row's own
-            self._levels[group.part][group.node] = group.columns
+            self._levels[group.part][group.node] = group
             firsts: Sequence[int] = range(part.rows)
             if part.classes is not None:  # equal calls are made once
                 new = dict(zip(reversed(calls), reversed(firsts), strict=True))
@@ -50,11 +50,25 @@ class Liveness:
         self, part: int, place: int, node: LLMCall, values: Mapping[str, Any]
     ) -> Lease | None:
         """What a call about to be made has to give back; None when the plan knows nothing of it."""
-        columns = self._levels[part].get(node.id)
-        if columns is None or not isinstance(node.prompt, Template):
+        group = self._levels[part].get(node.id)
+        if group is None or not isinstance(node.prompt, Template):
             return None
-        ends, total = slot_ends(node.prompt, values)
-        return Lease(self.left, [column[place] for column in columns], [e / total for e in ends])
+        slots, total = slot_ends(node.prompt, values)
+        ends = [slots[0], *_ends(group, place, slots)]
+        prefixes = [column[place] for column in group.columns]
+        return Lease(self.left, prefixes, [end / total for end in ends])
+
+
+def _ends(group: Group, place: int, slots: Sequence[int]) -> Iterator[int]:
+    """Characters up to where each of a call's prefixes goes. `slots`: up to where each slot begins,
+    and in all."""
+    slot = 0
+    for cut in group.cuts:
+        if cut is None:
+            slot += 1
+            yield slots[slot]
+        else:
+            yield slots[slot] + cut[place]
 
 
 class Lease:

@@ -57,6 +57,18 @@ def test_a_document_is_wanted_until_its_last_row() -> None:
     assert leases(batch) == pytest.approx([document / text, static / text, static / text])
 
 
+def test_what_documents_begin_with_is_wanted_until_the_last_of_them() -> None:
+    begun = "the same conversation " * 10
+    batch = [{"document": begun + end, "question": "?"} for end in ("one", "two", "three")]
+    batch.insert(1, {"document": "another", "question": "?"})
+    static = len("Answer briefly.Text: ")
+    lengths = [static + len(row["document"]) + len(" Question: ?") for row in batch]
+    # "two" and "three" agree in one more letter, which is not worth telling apart.
+    wanted = [static + len(begun), static, static + len(begun), static]
+    shares = [length / whole for length, whole in zip(wanted, lengths, strict=True)]
+    assert leases(batch) == pytest.approx(shares)
+
+
 def test_equal_calls_count_once() -> None:
     batch = [{"document": "a", "question": "1"}] * 3
     plan = make_plan(as_workflow(ask), batch)
@@ -127,3 +139,19 @@ def test_a_plan_computes_no_more_than_it_promises(model: Path) -> None:
     plain, asked = prefilled(model, 60 * page, plan=False)
     planned, computed = prefilled(model, 60 * page)
     assert computed < asked
+
+
+def test_conversations_of_which_no_two_are_equal_share_what_they_begin_with(model: Path) -> None:
+    begun = [f"{topic} " * 24 for topic in ("bicycles", "bread", "weather")]
+    batch = [{"document": begun[i % 3] + f"and {i}", "question": "so?"} for i in range(18)]
+    page = 2 * 2 * 2 * 8 * 4 * 16
+
+    def computed(**options: Any) -> tuple[plait.Run, int]:
+        with Engine(model=model, kv_memory=26 * page, max_rows=1) as engine:
+            run = engine.run(ask, batch, **options)
+            return run, engine.backend.llm("default").counters().prefill_tokens  # type: ignore[attr-defined]
+
+    ordered, few = computed()
+    as_given, many = computed(disable=["order_rows"])
+    assert_same_rows(as_given.rows, ordered.rows)
+    assert few < many - len(begun[0]), "a token is a character here"

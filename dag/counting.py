@@ -1,0 +1,204 @@
+"""Counting what prompts share in the template prefix tree.
+
+Every LLM node walks down its way once, carrying one number per row: the number of the prefix so
+far. At a slot it is combined with the number of the value there. Equal numbers are equal prefixes.
+Where values that are known begin alike (see `beginnings`), a slot is walked in pieces: first what
+they have in common, then the rest.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .arg import Arg, Lit, Ref
+from .beginnings import Beginning, Begun
+from .lengths import CLOSING, OPENING, Lengths
+from .nodes import LLMCall, Workflow
+from .numbering import Numbered, Numbering
+from .numbers import Column
+from .prefixes import Group, Leaf, LeafCost, Vertex
+from .template import Slot
+
+NOTHING = (-1,)
+"""The number of the prefix before the first slot: the same for every row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planted:
+    """An LLM node and the vertex its prompt ends in."""
+
+    leaf: Leaf
+    node: LLMCall
+    vertex: Vertex
+    workflow: Workflow
+    numbered: Numbered
+    certain: bool
+    """Whether every row runs it, and not only those that take one side of a branch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a step down the tree adds to every row's prompt."""
+
+    prefix: Column | None
+    """The number of the prefix that ends with it, by row; None where all rows are alike."""
+    tokens: Sequence[float] | float
+    """By row, or one number for all."""
+    cut: Column | None = None
+    """Characters of the slot's value up to where it goes, by row; None: to its end."""
+
+
+class Counts:
+    """What the nodes that walk down the tree leave at its vertices."""
+
+    def __init__(self, numbering: Numbering, lengths: Lengths, merging: bool) -> None:
+        self._merging = merging
+        self.leaves: list[LeafCost] = []
+        self.groups: list[Group] = []
+        self._numbering, self._lengths = numbering, lengths
+        self._begun = Begun(numbering, lengths)
+        self._ends: dict[Vertex, dict[int, float]] = {}
+        """Prefixes that end in a vertex, each with the tokens of its last piece."""
+        self._inside: dict[Vertex, dict[int, float]] = {}
+        """Prefixes that end inside a slot's value."""
+        self._ended: dict[Vertex, set[int]] = {}
+        """Prefixes with which whole prompts end there."""
+        self._seen: set[int] = set()
+        """Calls counted already: equal ones of other nodes are the same."""
+
+    def walk(self, planted: Planted) -> None:
+        """Carry one node's rows down from the root."""
+        rows = planted.numbered.rows
+        firsts = self._first_rows(planted.numbered.columns[planted.node.id])
+        prefix: Column | None = None
+        bound = dict(planted.node.bound)
+        columns: list[Column] = []
+        cuts: list[Column | None] = []
+        levels: list[float] = []
+        asked = merged = computed = saved = 0.0
+        for vertex in planted.vertex.path():
+            for piece in self._pieces(planted, vertex, prefix, bound):
+                prefix = piece.prefix
+                every, once = _sums(piece.tokens, rows, firsts)
+                fresh = self._add(vertex, piece)
+                asked, merged, computed = asked + every, merged + once, computed + fresh
+                if isinstance(vertex.label, Slot):
+                    assert prefix is not None
+                    columns.append(prefix)
+                    cuts.append(piece.cut)
+                    levels.append(every / max(rows, 1))
+                elif levels:
+                    levels[-1] += every / max(rows, 1)
+                saved += once - fresh if columns else 0.0
+            vertex.tasks += len(firsts)
+        ended = self._ended.setdefault(planted.vertex, set())
+        before = len(ended)
+        ended.update(NOTHING if prefix is None else prefix)
+        tokens = CLOSING + OPENING
+        asked, merged = asked + tokens * rows, merged + tokens * len(firsts)
+        computed += tokens * (len(ended) - before)
+        part, name, calls = planted.leaf.part, planted.leaf.name, len(firsts)
+        self.leaves.append(LeafCost(part, name, planted.node, asked, merged, computed, rows, calls))
+        if columns:
+            self.groups.append(Group(part, name, tuple(columns), tuple(levels), saved, tuple(cuts)))
+
+    def fill(self) -> None:
+        """Write the counts into the tree."""
+        for vertex, ends in self._ends.items():
+            vertex.distinct = len(ends)
+            tokens = sum(ends.values()) + sum(self._inside.get(vertex, {}).values())
+            vertex.tokens = tokens / len(ends) if ends else 0.0
+
+    def _add(self, vertex: Vertex, piece: Piece) -> float:
+        """Note the prefixes that end with a piece; the tokens of those that are new."""
+        ended = (self._ends if piece.cut is None else self._inside).setdefault(vertex, {})
+        prefixes = NOTHING if piece.prefix is None else piece.prefix
+        if isinstance(piece.tokens, int | float):
+            new = dict.fromkeys(set(prefixes) - ended.keys(), piece.tokens)
+        else:
+            both = zip(prefixes, piece.tokens, strict=True)
+            new = {prefix: tokens for prefix, tokens in both if prefix not in ended}
+        ended |= new
+        return sum(new.values())
+
+    def _first_rows(self, calls: Column) -> Sequence[int]:
+        """One row for every call that no node before makes; every row when calls do not merge."""
+        if not self._merging:
+            return range(len(calls))
+        new = set(calls) - self._seen
+        self._seen |= new
+        if len(new) == len(calls):
+            return range(len(calls))
+        first = dict(zip(reversed(calls), range(len(calls) - 1, -1, -1), strict=True))
+        return [first[call] for call in new]
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _pieces(
+        self, planted: Planted, vertex: Vertex, prefix: Column | None, bound: Mapping[str, Arg]
+    ) -> Iterator[Piece]:
+        """What a vertex adds: a text is one piece, a slot as many as its values begin alike in."""
+        slot = vertex.label
+        if not isinstance(slot, Slot):
+            yield Piece(prefix, self._lengths.of_static(vertex))
+            return
+        lengths, values = self._slot(planted, slot, bound)
+        ends = self._numbering.behind(vertex.number, prefix, values, planted.numbered.rows)
+        if isinstance(lengths, float):  # nothing is known of the values
+            yield Piece(ends, lengths)
+        elif isinstance(values, int):
+            yield Piece(ends, lengths[values])
+        else:
+            left, before = dict(lengths), prefix
+            for begun in self._begun.levels(slot, lengths):
+                piece = self._begins(vertex, prefix, before, values, begun)
+                for number, beginning in begun.items():
+                    left[number] = max(0.0, left[number] - beginning.tokens)
+                before = piece.prefix
+                yield piece
+            yield Piece(ends, list(map(left.__getitem__, values)))
+
+    def _begins(
+        self, vertex: Vertex, prefix: Column | None, before: Column | None, values: Column,
+        begun: Mapping[int, Beginning],
+    ) -> Piece:  # fmt: skip
+        """The piece of the values that have this beginning behind `prefix`; those that have not
+        stay where the piece `before` ends."""
+        numbers = array("i", (begun[value].number for value in values))
+        joined = self._numbering.behind(vertex.number, prefix, numbers, len(values))
+        stay = before if before is not None else NOTHING * len(values)
+        return Piece(
+            array("i", (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=True))),
+            [begun[value].tokens for value in values],
+            array("i", (begun[value].end for value in values)),
+        )
+
+    def _slot(
+        self, planted: Planted, slot: Slot, bound: Mapping[str, Arg]
+    ) -> tuple[dict[int, float] | float, Column | int]:
+        """How long every value is in this slot, all alike when none is known, and the values that
+        fill it, by number."""
+        arg = bound.get(slot.name)
+        match arg:
+            case Ref(id):
+                values: Column | int = planted.numbered.columns[id]
+            case Lit(value):
+                values = self._numbering.value(value)
+            case _:
+                values = planted.numbered.columns[planted.node.id]
+        expected = self._lengths.expected(planted.workflow, arg)
+        numbers = {values} if isinstance(values, int) else set(values)
+        if numbers.isdisjoint(self._numbering.values):
+            return expected, values
+        length = self._lengths.in_slot(slot, expected)
+        return {number: length(number) for number in numbers}, values
+
+
+def _sums(tokens: Sequence[float] | float, rows: int, firsts: Sequence[int]) -> tuple[float, float]:
+    """Tokens of all rows, and of these."""
+    if isinstance(tokens, int | float):
+        return tokens * rows, tokens * len(firsts)
+    every = sum(tokens)
+    return every, every if len(firsts) == rows else sum(map(tokens.__getitem__, firsts))
