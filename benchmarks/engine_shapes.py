@@ -31,12 +31,14 @@ class Shape:
     says: str
     family: str
     sizes: Mapping[str, Any]
+    deviation: float = 0.05
+    """Of its weights: smaller ones make small models say the same token all the time."""
 
     def config(self) -> Any:
-        """As transformers has it. The usual deviation of 0.02 makes small ones repeat a token."""
+        """As transformers has it."""
         from transformers import AutoConfig
 
-        return AutoConfig.for_model(self.family, initializer_range=0.05, **self.sizes)
+        return AutoConfig.for_model(self.family, initializer_range=self.deviation, **self.sizes)
 
 
 def _qwen3(
@@ -57,7 +59,7 @@ SHAPES: Mapping[str, Shape] = {
         "tie_word_embeddings": True,
     }),
     "tiny": Shape("qwen3 of 0.5 M parameters", "qwen3",
-                  _qwen3(48, 2, 4, 64, VOCAB, CONTEXT, kv_heads=2, size=16, tied=True)),
+                  _qwen3(48, 2, 4, 64, VOCAB, CONTEXT, kv_heads=2, size=16, tied=True), 0.3),
     "qwen3-0.6b": Shape("weights in the shape of Qwen3-0.6B", "qwen3",
                         _qwen3(1024, 28, 16, 3072, 151_936, 40_960, tied=True)),
     "qwen3-8b": Shape("weights in the shape of Qwen3-8B", "qwen3",
