@@ -388,7 +388,7 @@ def test_a_prompt_is_begun_on_the_worker_where_the_call_will_be(two: dict[str, P
 
     @tool
     async def look_up(page: str) -> str:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         return "found"
 
     @workflow
@@ -405,7 +405,8 @@ def test_a_prompt_is_begun_on_the_worker_where_the_call_will_be(two: dict[str, P
         llms = [worker.llm("big") for worker in backend.workers]
         assert all(llm.explain() is not None for llm in llms)  # behind all that was asked before
         counters = [llm.counters() for llm in llms]
-    assert not run.failed and len(begun) == 12 and done == begun
+    assert not run.failed and set(begun.values()) == {0, 1}
+    assert begun.items() <= done.items()
     assert sum(c.warmed_used for c in counters) == sum(c.warmed_tokens for c in counters)
     assert all(c.pins == 0 for c in counters)
 
