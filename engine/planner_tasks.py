@@ -8,6 +8,7 @@ from ..dag.emitted import read_tasks
 from ..dag.errors import GenerationError
 from ..dag.nodes import PlanAndRun
 from .llm_calls import generate, prompt_of
+from .planning import planned_body
 from .program import Program
 from .values import validate
 from .wiring import Wiring
@@ -23,7 +24,8 @@ async def run_planned(executor: Executor, program: Program, node: PlanAndRun) ->
     if said.finish_reason == "length":
         used = said.usage.completion_tokens
         raise GenerationError(f"max_tokens ended the plan after {used} tokens")
-    workflow = read_tasks(said.text, node.name, node.offered, node.max_tasks)
+    written = read_tasks(said.text, node.name, node.offered, node.max_tasks)
+    workflow = planned_body(written, executor.options.plan, executor.options.disable)
     behind = program.wiring.behind[node.id] + program.behind
     path = f"{program.path}{node.id}/"
     wiring = Wiring(workflow).prepare()

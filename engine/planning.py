@@ -10,12 +10,12 @@ from ..dag.ahead import Ahead
 from ..dag.errors import ConfigError, PlaitError
 from ..dag.estimates import Estimates
 from ..dag.known import NOTHING, Known
-from ..dag.logical import Plan
+from ..dag.logical import Part, Plan
 from ..dag.nodes import Workflow
-from ..dag.optimize import check_names
+from ..dag.optimize import check_names, optimize
 from ..dag.phases import moves, together
 from ..dag.plan import plan_together
-from ..dag.rules import RULES
+from ..dag.rules import BODY_RULES, RULES
 from ..dag.turns import SEARCHED
 from .backends.backend import Backend, Places
 from .expanded import Expanded
@@ -59,6 +59,13 @@ def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
 def rules_off(plan: bool, disable: Collection[str] = ()) -> list[str]:
     """Names of the rules that a run does without."""
     return [r.__name__ for r in RULES if not plan or r.__name__ in disable]
+
+
+def planned_body(workflow: Workflow, plan: bool, disable: Collection[str]) -> Workflow:
+    """A workflow that came into being while a batch runs, behind the rules that it can pass."""
+    off = rules_off(plan, disable)
+    rules = [rule for rule in BODY_RULES if rule.__name__ not in off]
+    return optimize(Plan((Part(workflow, 1, ()),)), rules).parts[0].workflow
 
 
 def first_models(*workflows: Workflow) -> tuple[str, ...]:

@@ -46,3 +46,10 @@ RULES: tuple[Rule, ...] = (
     # Last: it follows the prefix tree.
     order_rows,
 )
+
+BODY_RULES: tuple[Rule, ...] = (
+    # For a workflow that comes into being while a batch runs, for one row. Its calls begin as soon
+    # as what they need is there, only if they are asked for, and equal ones are found on the way:
+    # nothing is left to fold, prune, hoist, merge or order.
+    split_prefill,
+)

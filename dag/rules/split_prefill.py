@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..arg import Arg, Ref, refs
+from ..arg import Arg, Lit, Ref, refs
 from ..nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
 from ..rewriting import rewrite
 from ..template import Slot, Template
@@ -109,6 +109,8 @@ def _tokens(node: LLMCall, early: int, workflow: Workflow, lengths: Lengths) -> 
 
 
 def _chars(arg: Arg | None, workflow: Workflow, lengths: Lengths) -> float:
+    if isinstance(arg, Lit):
+        return float(len(str(arg.value)))
     node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
     if isinstance(node, LLMCall):
         return node.sampling.max_tokens * CHARS_PER_TOKEN

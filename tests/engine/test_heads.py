@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import plait
 from plait import Engine, llm, tool, workflow
+from plait.engine.backends.backend import Call
 from plait.engine.backends.local import LocalBackend
 from plait.engine.backends.warm import Head, Kept
 from plait.engine.heads import KNOWN, Heads
@@ -184,6 +186,44 @@ def test_a_head_is_what_the_prompt_begins_with() -> None:
     one, two = backend.heads[0].prompts
     assert one != two and isinstance(one, str) and isinstance(two, str)
     assert one.removesuffix("x") == two.removesuffix("0") == whole.removesuffix("found in a")
+
+
+@workflow
+def mapped(page: str) -> list[str]:
+    return plait.map(judged, [page, "other"])
+
+
+@workflow
+def looped(page: str) -> str:
+    return plait.loop(judged, page, max_iters=2)
+
+
+@plait.plan_and_run(calls=[judge, search])
+def planned(page: str) -> str:
+    return page
+
+
+TASKS = [
+    {"call": "judge", "args": {"page": "first", "found": "#2"}},
+    {"call": "search", "args": {"page": "first"}},
+]
+
+
+@pytest.mark.parametrize("flow, heads", [(mapped, 2), (looped, 2), (planned, 1)])
+def test_bodies_begin_their_prompts_early_as_well(flow: Any, heads: int) -> None:
+    """Also those that a model has planned only now."""
+
+    def answer(call: Call) -> str:
+        schema = call.sampling.json_schema
+        return json.dumps({"tasks": TASKS, "answer": "#1"}) if schema else prompt_text(call)[-20:]
+
+    found = []
+    for disable, expected in (((), heads), (("split_prefill",), 0)):
+        backend = Warming(answer)
+        with Engine(backend=backend, disable=disable) as engine:
+            found.append(engine.run(flow, [{"page": "a"}]).outputs)
+        assert len(backend.heads) == len(backend.released) == expected
+    assert found[0] == found[1] != [None]
 
 
 @pytest.mark.parametrize("settings", [{"plan": False}, {"disable": ["split_prefill"]}])
