@@ -81,12 +81,18 @@ def whole(cost: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[s
             rehearsed.get("tool_seconds") or None, sum(node["seconds"] for node in tools),
         ),
         "kv_peak_tokens": (rehearsed.get("kv_peak_tokens"), engine.get("kv_peak_tokens")),
-        "loads": (max(len(cost["loads"]), engine.get("models", 0)), engine.get("loads")),
+        "loads": (max(loads_of(cost), engine.get("models", 0)), engine.get("loads")),
     }  # fmt: skip
     return {
         name: {"predicted": predicted, "actual": actual}
         for name, (predicted, actual) in pairs.items() if None not in (predicted, actual)
     }  # fmt: skip
+
+
+def loads_of(cost: Mapping[str, Any]) -> int:
+    """Loads of models, also of the first, which several workers have when they begin."""
+    there = 1 if cost["workers"] > 1 else 0
+    return len(cost["loads"]) + there
 
 
 def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float | None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ...dag.analyze import loads_of
 from ...dag.explain import chain
 from .accounts import Account
 from .charts import short_time
@@ -84,8 +85,9 @@ def _loads(facts: Facts) -> Cells:
     if not cost:
         predicted = UNKNOWN
     elif cost["loads"]:
-        order = f"{short_time(cost['load_seconds'])}: {chain(cost['loads'], ' → ')}"
-        predicted = f"{len(cost['loads'])}, {order}"
+        count, but = loads_of(cost), "all but the first in " if cost["workers"] > 1 else ""
+        order = chain(cost["loads"], " → ")
+        predicted = f"{count}, {but}{short_time(cost['load_seconds'])}: {order}"
     else:
         predicted = "each model once, before the first row"
     return "model loads", predicted, UNMEASURED if actual is None else _count(actual)

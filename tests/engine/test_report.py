@@ -235,7 +235,7 @@ COST = {
     "seconds": 2.0, "low": 1.5, "high": 2.5, "prefill_seconds": 0.5, "decode_seconds": 1.25,
     "tool_seconds": 0.25, "load_seconds": 3.0, "path_seconds": 0.75, "decode_tokens": 90.0,
     "decode_steps": 40.0, "loads": ["small", "big"], "path": ["ask", "look"], "bound": "decode",
-    "known": "history", "measured": True,
+    "known": "history", "measured": True, "workers": 1,
     "rehearsed": {
         "rows": 40, "kv_peak_tokens": 800, "tool_seconds": 0.5, "nodes": {
             "ask": {"calls": 40, "merged": 10, "prompt_tokens": 210, "prefill_tokens": 150,
