@@ -42,7 +42,7 @@ def test_rows_equal_those_without_a_plan(
 
 
 def test_workflows_that_run_together_share(engine: Engine) -> None:
-    one, two = build([(0, 0, 0), (6, 2, 1)]), build([(0, 0, 0), (1, 2, 1)])
+    one, two = build([(0, 0, 0), (6, 4, 1)]), build([(0, 0, 0), (1, 4, 1)])
     rows = [{"topic": t, "other": "o"} for t in ("bees", "ants", "bees")]
     together = engine.run_together([(one, rows), (two, rows[:2])])
     alone = [engine.run(one, rows, plan=False), engine.run(two, rows[:2], plan=False)]
