@@ -128,9 +128,8 @@ class Dispatch:
     def steal(self, worker: int, sites: Sequence[Site]) -> Steal | None:
         """What a worker that idles had better do for others, if anything. With a load, the model is
         to be loaded, and then asked again; else `taken` says which calls it gets."""
-        models = dict.fromkeys(model for lines in self._lines for model in lines)
         ways = []
-        for model in models:
+        for model in self.models():
             queue = self._queue(model, worker, sites)
             chance = self._chance(model, worker, sites[worker])
             if queue is not None and chance is not None:
@@ -151,6 +150,10 @@ class Dispatch:
         for ticket in found[: steal.calls]:
             ticket.taken = steal.worker
         return found[: steal.calls]
+
+    def models(self) -> list[str]:
+        """Models that have calls."""
+        return list(dict.fromkeys(model for lines in self._lines for model in lines))
 
     def missing(self) -> set[str]:
         """Models that calls wait for to be loaded."""

@@ -72,7 +72,8 @@ class Idling:
         if not idle or len(idle) == len(self._workers):
             return
         coming = {number: {guest.steal.model} for number, guest in self._guests.items()}
-        sites = self._sites.all([coming.get(n, set()) for n in range(len(self._workers))])
+        asked = self._dispatch.models()
+        sites = self._sites.all(asked, [coming.get(n, set()) for n in range(len(self._workers))])
         for worker in idle:
             steal = self._dispatch.steal(worker, sites)
             if steal is not None:

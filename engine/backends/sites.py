@@ -4,6 +4,7 @@ by."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ...dag.dispatching import Site
@@ -50,18 +51,21 @@ class Sites:
         answer = sum(g.usage.completion_tokens for g in done)
         return self._work(self.name(call.model), computed, answer)
 
-    def all(self, coming: Sequence[Collection[str]]) -> list[Site]:
-        """Every worker. `coming`: by worker, what it is loading for others' calls."""
+    def all(self, asked: Collection[str], coming: Sequence[Collection[str]]) -> list[Site]:
+        """Every worker. `asked`: models that have calls; `coming`: by worker, what it is loading
+        for others' calls."""
         shelves = [worker.shelf() for worker in self._workers]
-        names = shelves[0].sizes()
-        loads = {name: self._of(name).load for name in names}
+        there = [frozenset(map(shelf.name, shelf.loaded)) for shelf in shelves]
+        loads = {name: self._of(name).load for name in {*asked, *chain.from_iterable(there)}}
         return [
             Site(
-                frozenset(map(shelf.name, shelf.loaded)), frozenset(guests),
+                resident, frozenset(guests),
                 {shelf.name(a): c.waiting for a, c in worker.counters().items()},
                 shelf.sizes(), shelf.limit, loads,
             )
-            for worker, shelf, guests in zip(self._workers, shelves, coming, strict=True)
+            for worker, shelf, resident, guests in zip(
+                self._workers, shelves, there, coming, strict=True
+            )
         ]  # fmt: skip
 
     def _work(self, model: str, prompt: float, answer: float) -> float:

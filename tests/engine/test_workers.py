@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,11 @@ def cheap_loads(aliases: Sequence[str], backends: Sequence[Any]) -> dict[str, Co
     return dict.fromkeys(aliases, Costs(step=0.01, load=0.01))
 
 
-@pytest.mark.parametrize("room", [1.5, 3.0])
+@pytest.mark.parametrize("room", [1.5, 3.0, inf])
 def test_a_worker_that_idles_loads_a_model_that_is_not_placed_on_it(
-    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch, room: float
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch, room: float, tmp_path: Path
 ) -> None:
-    """With memory for one model, and for both."""
+    """With memory for one model, for both, and without a limit beside one that cannot load."""
     rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(60)]
     given: dict[str, Any] = {"kv_memory": 300_000, "max_running": 1}
     with Engine(backend=LocalBackend(two, **given)) as engine:
@@ -164,8 +165,9 @@ def test_a_worker_that_idles_loads_a_model_that_is_not_placed_on_it(
         need = engine.backend.llm("small").memory_bytes  # type: ignore[attr-defined]
     monkeypatch.setattr("plait.engine.backends.workers.placement_for", apart)
     monkeypatch.setattr("plait.engine.backends.sites.costs_of", cheap_loads)
-    memory = int(need * room)
-    with Engine(backend=Workers([LocalBackend(two, memory, **given) for _ in "12"])) as engine:
+    memory, paths = (int(need * room), two) if room < inf else (None, two | {"bad": tmp_path})
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with Engine(backend=Workers([LocalBackend(paths, memory, **given) for _ in "12"])) as engine:
         run = engine.run(long_pair, rows)
         told = engine.backend.describe()
         done = {name: c.finished for name, c in engine.backend.counters().items()}  # type: ignore[attr-defined]
@@ -176,7 +178,8 @@ def test_a_worker_that_idles_loads_a_model_that_is_not_placed_on_it(
     assert (stolen[0]["out"] == []) == (room > 2)
     assert done["big on 0"] and done["big on 1"]
     made = run.stats.nodes["lengthen"].calls - run.stats.nodes["lengthen"].merged
-    assert sum(n for name, n in done.items() if name.startswith("big")) == made
+    answered = sum(n for name, n in done.items() if name.startswith("big"))
+    assert made <= answered <= made + len(stolen)  # one may end just when it is taken
 
 
 def test_what_is_known_of_several_workers_together(two: dict[str, Path]) -> None:
