@@ -35,8 +35,8 @@ def order_rows(plan: Plan) -> Plan:
     first slot to its last, then by those of the next node. Which node comes first is tried out:
     the order that has to compute fewest tokens anew from row to row is taken. In a small batch the
     order is then improved by moving and turning runs of rows, as long as that computes fewer tokens
-    with the KV memory there is. Groups come in the order of their first row, so a batch that shares
-    nothing keeps its order.
+    with the KV memory there is, or as many, but fewer where rows overlap. Groups come in the order
+    of their first row, so a batch that shares nothing keeps its order.
     """
     if plan.prefixes is None:
         return plan
@@ -77,13 +77,15 @@ def _searched(
     part: Part, groups: Sequence[Group], starts: Sequence[Sequence[int]], memory: float | None
 ) -> Sequence[int]:
     """The best order found from these; the first of them when none is better."""
-    footprints = Footprints(groups, part.rows, memory, part.classes)
+    ids = list(part.workflow.nodes)
+    as_called = sorted(groups, key=lambda group: ids.index(group.node))
+    footprints = Footprints(as_called, part.rows, memory, part.classes)
     if footprints.memory >= sum(footprints.tokens.values()):
         return starts[0]  # nothing has to go: every order computes the same
     apart = footprints.apart()
     routes = [improve(start, apart) for start in starts]
     tries = min(SEARCHED // part.rows, part.rows**3)
-    return search([*starts, *routes], footprints.computed, tries)
+    return search([*starts, *routes], footprints.price, tries)
 
 
 def _ranks(rows: int, group: Group) -> list[bytes]:

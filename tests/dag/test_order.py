@@ -7,6 +7,7 @@ from array import array
 from functools import cache
 from itertools import combinations, permutations
 
+from plait.benchmarks import time_gap
 from plait.benchmarks.order_gap import measured
 from plait.dag.ordering import Footprints, moves, search, shake
 from plait.dag.prefixes import Group
@@ -31,6 +32,24 @@ def test_the_order_is_close_to_the_best_one() -> None:
     assert gap.instances >= 500
     assert gap.mean <= 0.005 and gap.worst <= 0.03
     assert gap.as_given > 0.02, "batches whose order does not matter tell nothing"
+
+
+def test_whole_plans_are_close_to_the_quickest_ones() -> None:
+    """With tools between calls and all else that a rehearsal knows."""
+    gap = time_gap.measured(40)
+    print(gap)
+    assert gap.mean <= 0.01 and gap.worst <= 0.1
+    assert gap.mean < gap.as_given
+
+
+def test_of_two_orders_that_compute_the_same_the_one_that_overlaps_better_is_cheaper() -> None:
+    """Two rows of one document, two of another, and memory for one document."""
+    column = array("i", (1, 2, 1, 2))
+    both = [Group(0, name, (column,), (10.0,)) for name in ("first", "second")]
+    footprints = Footprints(both, 4, 10.0)
+    assert footprints.computed((0, 2, 1, 3)) == 20.0
+    assert footprints.overlapped((0, 2, 1, 3)) < footprints.overlapped((0, 1, 2, 3))
+    assert footprints.price((0, 2, 1, 3)) < footprints.price((0, 1, 2, 3))
 
 
 def groups(rng: random.Random, rows: int) -> list[Group]:
