@@ -12,6 +12,11 @@ import torch
 from .dense import Dense
 from .memory import free_memory
 
+SMALLEST = 1024
+"""Rows of the smallest product that a peak is measured with."""
+SHARE = 4
+"""Of free memory one part in so many is taken to measure."""
+
 
 def device_name(device: torch.device) -> str:
     """The device in words."""
@@ -33,11 +38,8 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) -> f
 
 
 def memory_peak(device: torch.device) -> float:
-    """Bytes per second of reading memory larger than any cache. On a GPU so much of it, as far as
-    it is free, that starting to read takes no time beside it."""
-    size = 1 << 28
-    if device.type == "cuda":
-        size = max(size, min(1 << 31, free_memory(device) // 4))
+    """Bytes per second of reading memory larger than any cache."""
+    size = read_size(device)
     data = torch.ones(size // 4, device=device)
     return size / time_of(lambda: data.sum(), device)
 
@@ -76,8 +78,20 @@ def wait_for(device: torch.device) -> None:
 
 
 def product_size(device: torch.device) -> int:
-    """Of matrices large enough for the peak, and small enough to take no time."""
-    return 8192 if device.type == "cuda" else 1024
+    """Of matrices large enough for the peak, and small enough to take no time: on a GPU the
+    largest that leave most of what is free, for a KV pool may have taken nearly all."""
+    if device.type != "cuda":
+        return SMALLEST
+    size, most = 8192, free_memory(device) // SHARE
+    while size > SMALLEST and 2 * 4 * size**2 > most:  # a factor and a product, fp32 at worst
+        size //= 2
+    return size
+
+
+def read_size(device: torch.device) -> int:
+    """Bytes to read for the peak, as far as they are free: on a GPU so many that starting to read
+    takes no time beside it."""
+    return min(1 << 31 if device.type == "cuda" else 1 << 28, free_memory(device) // SHARE)
 
 
 def _lines(path: str) -> list[str]:
