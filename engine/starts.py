@@ -9,7 +9,7 @@ from typing import Any
 from ..dag.errors import ConfigError, InputError
 from ..dag.observed import Observed
 from .rundir import RunDir
-from .watch import ON
+from .watch import alias_and_worker
 
 SUMMED = (
     "calls",
@@ -65,7 +65,7 @@ def measured(starts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     loads = [_loads(start) for start in known]
     if None not in loads:
         found["loads"] = sum(filter(None, loads))
-        found["models"] = len({model.partition(ON)[0] for s in known for model in s["engine"]})
+        found["models"] = len({_backend(s, model)[0] for s in known for model in s["engine"]})
     peaks = [_kv_peak(start) for start in known]
     if None not in peaks:
         found["kv_peak_tokens"] = max(filter(None, peaks), default=0)
@@ -74,9 +74,11 @@ def measured(starts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _backend(start: Mapping[str, Any], model: str) -> tuple[str, Mapping[str, Any]]:
     """An alias, and what was said of the worker that has it."""
-    alias, _, worker = model.partition(ON)
     told = start.get("backend", {})
-    return alias, told["workers"][int(worker)] if worker and "workers" in told else told
+    alias, worker = alias_and_worker(model)
+    if worker is None or "workers" not in told:
+        return model, told
+    return alias, told["workers"][worker]
 
 
 def _loads(start: Mapping[str, Any]) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..dag.nodes import Workflow
 from .run import Span, Stats
-from .watch import ON, Sample
+from .watch import Sample, alias_and_worker
 
 Group = tuple[str, int | None]
 """A process: a model, and which of several workers has it."""
@@ -61,7 +61,7 @@ def _events(
     stats: Stats, samples: Sequence[Sample], devices: Sequence[str], engines: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     samples = [s for s in samples if s.at >= stats.started]
-    groups: dict[Group, list[Span]] = {_sampled(s): [] for s in samples}
+    groups: dict[Group, list[Span]] = {alias_and_worker(s.model): [] for s in samples}
     for span in stats.spans:
         groups.setdefault(_group(span, engines), []).append(span)
     found = list(groups)
@@ -71,7 +71,8 @@ def _events(
         yield _name("process_name", pid, 0, _title(group, devices, engines))
         yield {"name": "process_sort_index", "ph": "M", "pid": pid, "tid": 0,
                "args": {"sort_index": pid}}  # fmt: skip
-        yield from _counters(pid, [s for s in samples if _sampled(s) == group], stats.started)
+        sampled = [s for s in samples if alias_and_worker(s.model) == group]
+        yield from _counters(pid, sampled, stats.started)
         yield from _spans(pid, lane, groups[group])
 
 
@@ -80,12 +81,6 @@ def _group(span: Span, engines: Mapping[str, str]) -> Group:
     if span.operator == "ToolCall":
         return TOOLS
     return engines.get(span.model, span.model), span.worker
-
-
-def _sampled(sample: Sample) -> Group:
-    """The process a sample belongs to."""
-    model, on, worker = sample.model.rpartition(ON)
-    return (model, int(worker)) if on and worker.isdecimal() else (sample.model, None)
 
 
 def _title(group: Group, devices: Sequence[str], engines: Mapping[str, str]) -> str:

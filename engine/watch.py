@@ -23,6 +23,13 @@ WORK = ("steps", "step_seconds", "model_seconds", "computed_tokens", "prefill_to
 """Counters that say what a model did; they only grow while it is loaded."""
 
 
+def alias_and_worker(model: str) -> tuple[str, int | None]:
+    """The alias and worker that `default on 1` says, and no worker where none is said. An alias
+    may contain `ON` itself: the worker is what comes last."""
+    alias, on, worker = model.rpartition(ON)
+    return (alias, int(worker)) if on and worker.isdecimal() else (model, None)
+
+
 class Counted(Protocol):
     """What a sample reads of an engine's counters, beside those of WORK: requests, and pages of
     its KV pool."""
@@ -127,7 +134,7 @@ class Watch:
         """The same, all workers together."""
         found: dict[str, dict[str, float]] = {}
         for model, done in self._work.items():
-            sums = found.setdefault(model.partition(ON)[0], dict.fromkeys(WORK, 0))
+            sums = found.setdefault(alias_and_worker(model)[0], dict.fromkeys(WORK, 0))
             for name, value in done.items():
                 sums[name] += value
         return found

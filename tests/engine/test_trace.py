@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import plait
 from plait.engine.run import Span, Stats
 from plait.engine.trace import ID_CHARS, lanes, trace_json
-from plait.engine.watch import Sample, Watch
+from plait.engine.watch import Sample, Watch, alias_and_worker
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -216,3 +216,13 @@ def test_work_of_one_model_on_several_workers_is_its_work() -> None:
     work = watch.work_by_alias()
     assert {alias: done["steps"] for alias, done in work.items()} == {"a": 7, "b": 5}
     assert work["a"]["step_seconds"] == 0.5
+
+
+def test_an_alias_may_look_as_if_it_said_where_it_is() -> None:
+    watch = Watch()
+    watch.look(0.0, {f"big on a100 on {w}": Counted(steps=3) for w in (0, 1)})
+    watch.look(0.0, {"small on cpu": Counted(steps=1)})
+    steps = {alias: done["steps"] for alias, done in watch.work_by_alias().items()}
+    assert steps == {"big on a100": 6, "small on cpu": 1}
+    told = [alias_and_worker(m) for m in ("a", "a on b", "a on 1", "a on b on 12", "a on ")]
+    assert told == [("a", None), ("a on b", None), ("a", 1), ("a on b", 12), ("a on ", None)]
