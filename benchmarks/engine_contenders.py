@@ -72,7 +72,9 @@ class Plait:
             "flops bytes_read model_seconds step_seconds preemptions evicted_tokens"
         )
         shown = {n: float(getattr(counters, n)) for n in names.split()}
-        shown |= {"hit_rate": counters.hit_rate, "floor_seconds": floor_of(llm.steps(), llm.costs)}
+        shown["hit_rate"] = counters.hit_rate
+        if (floor := floor_of(llm.steps(), llm.costs, counters.steps)) is not None:
+            shown["floor_seconds"] = floor
         return Result(seconds, answers, shown)
 
 
@@ -156,9 +158,12 @@ def now(setting: Setting) -> float:
     return time.perf_counter()
 
 
-def floor_of(steps: Sequence[Step], costs: Costs) -> float:
-    """Seconds that these steps take at least: each reads its bytes and does its products at the
-    peaks of the device. 0 where the peaks are not known."""
+def floor_of(steps: Sequence[Step], costs: Costs, done: int) -> float | None:
+    """Seconds that a run takes at least: each of its steps reads its bytes and does its products
+    at the peaks of the device. 0 where the peaks are not known; None where more steps were done
+    than the engine remembers, for then the floor of the whole is not known either."""
+    if done > len(steps):
+        return None
     if not costs.matmul_peak or not costs.memory_peak:
         return 0.0
     return sum(max(s.flops / costs.matmul_peak, s.bytes_read / costs.memory_peak) for s in steps)

@@ -154,6 +154,7 @@ def test_a_floor_is_reading_or_products_whichever_takes_longer() -> None:
         return Step(0.0, 1, 0, 0, 1, 0, 1, 1, 1, flops, read, 0.0, 0.0)
 
     costs = Costs(matmul_peak=100.0, memory_peak=10.0)
-    assert floor_of([step(100, 1), step(1, 100)], costs) == 1 + 10
-    assert floor_of([step(100, 1)], Costs()) == 0, "no peaks are known"
+    assert floor_of([step(100, 1), step(1, 100)], costs, 2) == 1 + 10
+    assert floor_of([step(100, 1)], Costs(), 1) == 0, "no peaks are known"
+    assert floor_of([step(100, 1)], costs, 2) is None, "a step is no longer remembered"
     assert engine_shapes.ROOM > 1
