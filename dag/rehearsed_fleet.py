@@ -144,10 +144,11 @@ class Fleet:
     def _move(self, numbers: Iterable[int]) -> None:
         assert self._dispatch is not None
         for number in numbers:
-            asked, worker = self._calls.pop(number)
-            worker.leaves(asked)
-            self._dispatch.ends(number, None)
-            self.ask(asked)
+            asked, worker = self._calls[number]
+            if worker.leaves(asked):
+                del self._calls[number]
+                self._dispatch.ends(number, None)
+                self.ask(asked)
 
     def _stir(self) -> None:
         """If a worker idles for a moment, look for what it could do."""

@@ -106,17 +106,20 @@ class Worker:
         self._world.fleet.missing(asked, True)
         self.stir()
 
-    def leaves(self, asked: Asked) -> None:
-        """A call goes to another worker."""
+    def leaves(self, asked: Asked) -> bool:
+        """A call goes to another worker. False when it stays: the step under way is its last."""
+        name = self.names[asked.alias]
         if asked.missing:
-            del self._waiting[self.names[asked.alias]][asked.number]
+            del self._waiting[name][asked.number]
             self.turns.goes_on(asked.place)
             self._world.fleet.missing(asked, False)
-        else:
+        elif self._servings[name].drop(asked.number, self._world.now):
             del self._with_engine[asked.number]
-            self._servings[self.names[asked.alias]].drop(asked.number, self._world.now)
             self.at_work(asked.place, False)
+        else:
+            return False
         self.stir()
+        return True
 
     def at_work(self, place: Place, begins: bool) -> None:
         """A tool (or a call) begins or ends."""

@@ -90,8 +90,9 @@ class Serving(Protocol):
         """Take a call."""
         ...
 
-    def drop(self, number: int, now: float) -> None:
-        """Forget a call: another worker does it."""
+    def drop(self, number: int, now: float) -> bool:
+        """Forget a call: another worker does it. False when it cannot be taken any more: it ends
+        with the step under way."""
         ...
 
     def unload(self) -> None:

@@ -97,8 +97,11 @@ class Rehearsing:
         )  # fmt: skip
         self._scheduler.add(request)
 
-    def drop(self, number: int, now: float) -> None:
-        self._forget(self._requests[number], now)
+    def drop(self, number: int, now: float) -> bool:
+        request = self._requests.get(number)
+        if request is not None:
+            self._forget(request, now)
+        return request is not None
 
     def step(self, now: float) -> Stepped:
         scheduler = self._scheduler

@@ -57,6 +57,7 @@ class RehearsedDispatch:
         if done is None:
             self._dispatch.ends(ticket)
             return
+        ticket.taken = None  # it has ended where it was
         self._dispatch.ends(ticket, self._work(ticket.model, done.computed, len(ask.answer)))
         del self._calls[number], self._numbers[ticket]
 

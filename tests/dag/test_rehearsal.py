@@ -41,8 +41,8 @@ class Simple:
     def waiting(self) -> int:
         return 0
 
-    def drop(self, number: int, now: float) -> None:
-        del self.calls[number]
+    def drop(self, number: int, now: float) -> bool:
+        return self.calls.pop(number, None) is not None
 
     def unload(self) -> None:
         assert not self.calls

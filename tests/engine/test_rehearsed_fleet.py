@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plait import llm, tool, workflow
+from plait.dag.dispatching import Site, Takeover
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.logical import Plan
 from plait.dag.names import named_nodes
@@ -23,6 +24,7 @@ from plait.engine.llm.costs import Costs
 from plait.engine.llm.scheduler import Limits
 from plait.engine.rehearsed import Rehearsing
 from plait.engine.rehearsed_dispatch import RehearsedDispatch
+from plait.engine.ticket import Ticket
 
 COSTS = Costs(step=1e-3, token=1e-5, token_context=0.0, decode_row=1e-3, kv_token=0.0)
 SIZES = {"small": 1, "big": 1}
@@ -49,6 +51,16 @@ def pair(text: str) -> str:
     return refine(sketch(text))
 
 
+@llm(model="small", max_tokens=1)
+def note(text: str) -> str:
+    return f"note {text}"
+
+
+@workflow
+def short(text: str) -> str:
+    return note(text)
+
+
 @workflow
 def searched(text: str) -> str:
     return refine(look(sketch(text)))
@@ -57,13 +69,12 @@ def searched(text: str) -> str:
 def went(
     target: Any, *held: str, load: float = 0.1, limit: int | None = None, steals: bool = True,
     processors: Sequence[int] = (), running: int = 4, rows: Sequence[Mapping[str, str]] = ROWS,
+    policy: type[RehearsedDispatch] = RehearsedDispatch,
 ) -> Rehearsed:  # fmt: skip
     """A batch on workers on which these models are placed."""
     plan = placed(make_plan(as_workflow(target), rows), held)
     loads = dict.fromkeys(SIZES, load)
-    dispatch = RehearsedDispatch(
-        len(held), plan, {m: m for m in SIZES}, dict.fromkeys(SIZES, COSTS), {}
-    )
+    dispatch = policy(len(held), plan, {m: m for m in SIZES}, dict.fromkeys(SIZES, COSTS), {})
     if not steals:
         dispatch.steal = lambda worker, sites: None  # type: ignore[method-assign]
     devices = [
@@ -125,6 +136,26 @@ def test_who_idles_takes_calls_and_the_batch_ends_sooner(target: Any, limit: int
     assert found.seconds < 0.75 * alone.seconds
     assert len(found.loads) <= 4
     assert sum(t.generated for t in found.nodes.values()) == 60 * 48
+
+
+class Greedy(RehearsedDispatch):
+    """Who idles has every call begin anew once, also those in the step under way."""
+
+    taken: set[Ticket]
+
+    def steal(self, worker: int, sites: Sequence[Site]) -> Takeover | None:
+        self.taken = getattr(self, "taken", set())
+        found = {ticket: n for ticket, n in self._numbers.items() if ticket not in self.taken}
+        self.taken |= found.keys()
+        for ticket in found:
+            ticket.taken = worker
+        return Takeover("small", (), tuple(found.values())) if found else None
+
+
+def test_a_call_in_its_last_step_ends_where_it_is() -> None:
+    found = went(short, "small", "big", policy=Greedy)
+    assert found.nodes["note"].calls == found.nodes["note"].generated == 60
+    assert calls(found, "small") == {0: 60, 1: 0}
 
 
 def test_it_leaves_them_where_a_load_takes_longer() -> None:
