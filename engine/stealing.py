@@ -102,7 +102,7 @@ def weigh(queue: Queue, chance: Chance, worth: float = WORTH) -> Steal:
     """What it would save if this worker took calls of this queue; see the formula above."""
     k, load = queue.workers, chance.load
     moved = max(0.0, min(queue.seconds, (queue.ahead - k * load) / (k + 1)))
-    calls = math.ceil(queue.calls * moved / queue.seconds) if queue.seconds > 0 else 0
+    calls = math.ceil(queue.calls * (moved / queue.seconds)) if queue.seconds > 0 else 0
     return Steal(
         chance.worker, queue.model, calls, queue.calls, queue.ahead / k, load, chance.out,
         chance.back, moved / k - chance.back, worth * (load + chance.back),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from math import inf
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plait.engine.stealing import WORTH, Chance, Queue, Stealing, weigh
@@ -120,6 +120,7 @@ numbers = st.floats(0.0, 1e4)
 
 
 @given(st.integers(1, 500), numbers, numbers, st.integers(1, 8), numbers, numbers)
+@example(47, 2789.5705465593055, 2790.0, 1, 0.0, 0.0)
 def test_a_steal_is_worth_what_it_says(
     calls: int, seconds: float, more: float, workers: int, load: float, back: float
 ) -> None:
