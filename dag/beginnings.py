@@ -8,21 +8,24 @@ before, `DEEPEST` of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from os.path import commonprefix
+from hashlib import blake2b
 
 from .lengths import Lengths
 from .numbering import Numbering
+from .numbers import Column
 from .template import Slot
 
 LEAST = 64
 """Characters: about a page of KV."""
 DEEPEST = 4
 """Beginnings of one text that are told apart, the shortest first."""
-Ends = tuple[int, ...]
-"""Characters up to where each beginning of a text goes that others have as well, ascending."""
+STRIDES = (1 << 14, 1 << 10, 1 << 6, 1 << 3, 1)
+"""Characters compared at a time."""
+Cut = tuple[int, str]
+"""Characters up to where a beginning goes that others have too, and the first text that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,70 +40,97 @@ class Beginning:
     """Behind the beginning before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A beginning of every value of a column, by row. A value that has no more of them has -1, no
+    tokens, and the end of its last one."""
+
+    numbers: Column
+    tokens: list[float]
+    ends: Column
+
+
 class Begun:
-    """The beginnings of all values that are known before running, by their numbers."""
+    """The beginnings of values that are known before running."""
 
     def __init__(self, numbering: Numbering, lengths: Lengths) -> None:
         self._numbering, self._lengths = numbering, lengths
-        self._known: dict[int, tuple[Beginning, ...]] = {}
+        self._cuts: dict[Cut, Beginning] = {}
+        self._columns: dict[int, tuple[Column, Sequence[Level]]] = {}
+        """By id, with the column itself: an id alone may come again."""
 
-    def levels(self, slot: Slot, numbers: Collection[int]) -> Iterator[Mapping[int, Beginning]]:
-        """What values in this slot begin with in common: for each of these numbers the shortest
-        beginning, then the next one. A value that has no more of them repeats its last end."""
-        as_it_is = slot.conversion != "r" and not slot.path and not slot.spec
-        if not as_it_is or not self._ends:
-            return
-        found = {number: self._of(number) for number in numbers}
-        for level in range(max(map(len, found.values()), default=0)):
-            yield {
-                number: begun[level] if level < len(begun) else _nothing(begun)
-                for number, begun in found.items()
-            }
+    def levels(self, slot: Slot, values: Column) -> Sequence[Level]:
+        """What values in this slot begin with in common with others of their column: the shortest
+        beginnings, then the next ones."""
+        if slot.conversion == "r" or slot.path or slot.spec:
+            return ()  # not shown as it is
+        if id(values) not in self._columns:
+            self._columns[id(values)] = values, self._found(values)
+        return self._columns[id(values)][1]
 
-    @cached_property
-    def _ends(self) -> Mapping[str, Ends]:
-        return beginnings({v for v in self._numbering.values.values() if type(v) is str})
+    def _found(self, values: Column) -> Sequence[Level]:
+        known = self._numbering.values
+        texts = {n: known[n] for n in set(values) if type(known.get(n)) is str}
+        cuts = beginnings(texts.values())
+        if not cuts:
+            return ()
+        chains = {number: self._chain(cuts.get(text, ())) for number, text in texts.items()}
+        deepest = max(map(len, chains.values()))
+        levels = [{n: _at(chain, level) for n, chain in chains.items()} for level in range(deepest)]
+        none = _at((), 0)
+        return [_level([level.get(value, none) for value in values]) for level in levels]
 
-    def _of(self, number: int) -> tuple[Beginning, ...]:
-        if number not in self._known:
-            value = self._numbering.values.get(number)
-            text = value if type(value) is str else ""
-            ends = self._ends.get(text, ())
-            self._known[number] = tuple(
-                Beginning(
-                    self._numbering.value(text[:end]), end, self._lengths.of_text(text[start:end])
-                )
-                for start, end in zip((0, *ends), ends, strict=False)
-            )
-        return self._known[number]
+    def _chain(self, cuts: Sequence[Cut]) -> Sequence[Beginning]:
+        start = 0
+        for cut in cuts:
+            end, first = cut
+            if cut not in self._cuts:
+                tokens = self._lengths.of_text(first[start:end])
+                self._cuts[cut] = Beginning(self._number(end, first), end, tokens)
+            start = end
+        return [self._cuts[cut] for cut in cuts]
+
+    def _number(self, end: int, text: str) -> int:
+        if end == len(text):
+            return self._numbering.value(text)
+        begun = text[:end].encode("utf-8", "surrogatepass")
+        return self._numbering.combine_one("beginning", blake2b(begun, digest_size=16).digest())
 
 
-def _nothing(begun: Sequence[Beginning]) -> Beginning:
-    return Beginning(-1, begun[-1].end if begun else 0, 0.0)
+def _at(chain: Sequence[Beginning], level: int) -> Beginning:
+    if level < len(chain):
+        return chain[level]
+    return Beginning(-1, chain[-1].end if chain else 0, 0.0)
 
 
-def beginnings(texts: Iterable[str]) -> Mapping[str, Ends]:
-    """The beginnings of different texts that at least two of them have; texts with none are left
-    out."""
+def _level(by_row: Sequence[Beginning]) -> Level:
+    numbers, ends = (b.number for b in by_row), (b.end for b in by_row)
+    return Level(array("i", numbers), [b.tokens for b in by_row], array("i", ends))
+
+
+def beginnings(texts: Iterable[str]) -> Mapping[str, tuple[Cut, ...]]:
+    """The beginnings of different texts that at least two of them have, ascending; texts with none
+    are left out."""
     ordered = sorted(text for text in texts if len(text) >= LEAST)
     agree = [0, *(_agree(a, b) for a, b in zip(ordered, ordered[1:], strict=False)), 0]
-    found: dict[str, Ends] = {}
+    found: dict[str, tuple[Cut, ...]] = {}
     _split(ordered, agree, range(len(ordered)), (), found)
     return found
 
 
 def _split(
-    texts: Sequence[str], agree: Sequence[int], run: range, ends: Ends, found: dict[str, Ends]
-) -> None:
-    """Give the texts of a run, which all begin alike up to the last of `ends`, what parts of the
+    texts: Sequence[str], agree: Sequence[int], run: range, cuts: tuple[Cut, ...],
+    found: dict[str, tuple[Cut, ...]],
+) -> None:  # fmt: skip
+    """Give the texts of a run, which all begin alike up to the last of `cuts`, what parts of the
     run have in common beyond. `agree[i]`: characters that texts i - 1 and i begin with alike."""
-    longer = (ends[-1] if ends else 0) + LEAST
+    longer = (cuts[-1][0] if cuts else 0) + LEAST
     start = run.start
     for at in range(run.start + 1, run.stop + 1):
         if at < run.stop and agree[at] >= longer:
             continue
         if at - start > 1:
-            deeper = (*ends, min(agree[start + 1 : at]))
+            deeper = (*cuts, (min(agree[start + 1 : at]), texts[start]))
             found.update(dict.fromkeys(texts[start:at], deeper))
             if len(deeper) < DEEPEST:
                 _split(texts, agree, range(start, at), deeper, found)
@@ -109,9 +139,8 @@ def _split(
 
 def _agree(one: str, two: str) -> int:
     """Characters that two texts begin with alike."""
-    most = min(len(one), len(two))
-    for at in range(0, most, LEAST):
-        a, b = one[at : at + LEAST], two[at : at + LEAST]
-        if a != b:
-            return at + len(commonprefix((a, b)))
-    return most
+    at, most = 0, min(len(one), len(two))
+    for size in STRIDES:
+        while at + size <= most and one[at : at + size] == two[at : at + size]:
+            at += size
+    return at

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .arg import Arg, Lit, Ref
-from .beginnings import Beginning, Begun
+from .beginnings import Begun, Level
 from .lengths import CLOSING, OPENING, Lengths
 from .nodes import LLMCall, Workflow
 from .numbering import Numbered, Numbering
@@ -48,6 +48,12 @@ class Piece:
     """By row, or one number for all."""
     cut: Column | None = None
     """Characters of the slot's value up to where it goes, by row; None: to its end."""
+
+    def rows(self, rows: int) -> int:
+        """Of so many rows, those that it adds something to."""
+        if self.cut is None or isinstance(self.tokens, int | float):
+            return rows
+        return sum(map(bool, self.tokens))
 
 
 class Counts:
@@ -88,7 +94,7 @@ class Counts:
                     assert prefix is not None
                     columns.append(prefix)
                     cuts.append(piece.cut)
-                    levels.append(every / max(rows, 1))
+                    levels.append(every / max(piece.rows(rows), 1))
                 elif levels:
                     levels[-1] += every / max(rows, 1)
                 saved += once - fresh if columns else 0.0
@@ -151,29 +157,24 @@ class Counts:
         elif isinstance(values, int):
             yield Piece(ends, lengths[values])
         else:
-            left, before = dict(lengths), prefix
-            for begun in self._begun.levels(slot, lengths):
-                piece = self._begins(vertex, prefix, before, values, begun)
-                for number, beginning in begun.items():
-                    left[number] = max(0.0, left[number] - beginning.tokens)
+            rest, before = list(map(lengths.__getitem__, values)), prefix
+            for level in self._begun.levels(slot, values):
+                piece = self._begins(vertex, prefix, before, level)
+                rest = [max(0.0, r - t) for r, t in zip(rest, level.tokens, strict=True)]
                 before = piece.prefix
                 yield piece
-            yield Piece(ends, list(map(left.__getitem__, values)))
+            yield Piece(ends, rest)
 
     def _begins(
-        self, vertex: Vertex, prefix: Column | None, before: Column | None, values: Column,
-        begun: Mapping[int, Beginning],
-    ) -> Piece:  # fmt: skip
+        self, vertex: Vertex, prefix: Column | None, before: Column | None, level: Level
+    ) -> Piece:
         """The piece of the values that have this beginning behind `prefix`; those that have not
         stay where the piece `before` ends."""
-        numbers = array("i", (begun[value].number for value in values))
-        joined = self._numbering.behind(vertex.number, prefix, numbers, len(values))
-        stay = before if before is not None else NOTHING * len(values)
-        return Piece(
-            array("i", (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=True))),
-            [begun[value].tokens for value in values],
-            array("i", (begun[value].end for value in values)),
-        )
+        numbers = level.numbers
+        joined = self._numbering.behind(vertex.number, prefix, numbers, len(numbers))
+        stay = before if before is not None else NOTHING * len(numbers)
+        ends = (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=True))
+        return Piece(array("i", ends), level.tokens, level.ends)
 
     def _slot(
         self, planted: Planted, slot: Slot, bound: Mapping[str, Arg]

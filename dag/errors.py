@@ -139,7 +139,10 @@ def first_line(error: BaseException, limit: int = 500) -> str:
 
 def in_short(value: Any, limit: int = 40) -> str:
     """A value as Python writes it, cut off."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a value's own code, or a number too long to write
+        return f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from .arg import resolve
 from .demand import certain
-from .errors import OutputError, in_short
-from .keys import Unkeyed, value_key
+from .errors import in_short
+from .keys import value_key
 from .names import counted_name
 from .nodes import Loop, Map, ToolCall, Workflow
 
@@ -64,8 +64,8 @@ def arguments_of(node: ToolCall) -> tuple[Hashable, dict[str, Any]] | None:
     try:
         given = {name: resolve(arg, {}) for name, arg in node.bound}
         return (id(node.tool.run), value_key(given)), given
-    except (OutputError, Unkeyed):
-        return None  # a text that cannot be put together: the rows will say so
+    except Exception:  # no key, or a text that cannot be put together: the rows will say so
+        return None
 
 
 def known_calls(workflow: Workflow, part: int, way: tuple[str, ...] = ()) -> Iterator[KnownCall]:

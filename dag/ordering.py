@@ -44,11 +44,15 @@ class Footprints:
         for group in groups:
             for column, tokens in zip(group.columns, group.tokens, strict=True):
                 for number in column:
-                    self.tokens.setdefault(number, tokens)
+                    if number >= 0:  # -1: the row has come to no slot yet, and shares what all do
+                        self.tokens.setdefault(number, tokens)
         calls = [(classes or {}).get(group.node) for group in groups]
         self.rows = [
             [
-                (made[row] if made is not None else None, tuple(c[row] for c in group.columns))
+                (
+                    made[row] if made is not None else None,
+                    tuple(c[row] for c in group.columns if c[row] >= 0),
+                )
                 for group, made in zip(groups, calls, strict=True)
             ]
             for row in range(rows)
@@ -119,7 +123,7 @@ class Footprints:
                 missing = self.tokens[number] - held.pop(number, 0.0)
                 held[number] = self.tokens[number]
                 total, size = total + missing, size + missing
-            while size > self.memory:
+            while held and size > self.memory:
                 number = next(iter(held))
                 gone = min(held[number], size - self.memory)
                 size, held[number] = size - gone, held[number] - gone

@@ -37,7 +37,7 @@ def project(value: Any, path: Path) -> Any:
                 value = getattr(value, step)
             else:
                 value = value[step]
-        except (AttributeError, LookupError, TypeError) as error:
+        except Exception as error:  # there is none, or it is the value's own code that fails
             kind = type(value).__name__
             raise OutputError(
                 f"no {step!r} in a value of type {kind}: {first_line(error)}"

@@ -7,26 +7,22 @@ but its counters. `stop` lets what is under way finish, `abort` does not.
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from ..dag.draw import svg
-from ..dag.known import NOTHING, Known
+from ..dag.errors import first_line
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
-from ..dag.picture import picture
-from ..dag.picture_json import to_json as picture_json
-from ..dag.plan import make_plan
 from ..dag.profile import Costs
 from .engine import Engine
 from .executor import Executor
 from .history import expected, learn
 from .options import Options
-from .planning import rules_off
+from .plan_file import follow_plan
 from .predicted import expectation, prediction
 from .results import Id, Results, reorder
 from .row import Row
@@ -36,6 +32,8 @@ from .rundir import RunDir, write_text
 from .settings import Settings
 from .trace import trace_json
 from .watch import INTERVAL, Watch, Watchable
+
+log = logging.getLogger("plait")
 
 TICK = 0.25
 """Seconds between snapshots for the progress display; every second one also syncs to disk."""
@@ -167,11 +165,16 @@ class Batch:
 
     def finish(self) -> None:
         """Put everything on disk: results, counters, timeline; what of it the disk still takes."""
-        for put in (self._results.close, self._note, self._expect):
+        for put in (self._results.close, self._note):
             try:
                 put()
             except OSError as error:
                 self._cannot_write(error)
+        for told in (self._put_plan, self._expect):
+            try:
+                told()
+            except Exception as error:  # it only explains the run, which is over
+                log.warning("the run is on disk, but not all of its plan: %s", first_line(error))
 
     def _note(self) -> None:
         if self.settings.keep_order and not self._results.copied:
@@ -184,16 +187,14 @@ class Batch:
             session["engine"], session["pages"] = self._watch.work(), self._watch.pages()
             session["predicted"] = self._prediction(session["stats"])
         self.run.write(self.config)
-        if self.plan is not None and self.plan.called:
-            made = {one.call.key: one for one in self.plan.called}
-            write_plan(self.workflow, self.rows, self.run, self.settings, made)
-        if self.plan is not None and self.plan.placement is not None:
-            told = json.loads(self.run.plan.read_text(encoding="utf-8"))
-            _write_plan(self.run, told | {"placement": self.plan.placement.as_dict()})
         learn(self.run.path, self.workflow, session["stats"], self.settings.models)
         samples, devices = self._watch.samples, self.settings.devices
         engines = self.settings.engines()
         write_text(self.run.trace, trace_json(self.stats, self.workflow, samples, devices, engines))
+
+    def _put_plan(self) -> None:
+        if self.plan is not None:
+            follow_plan(self.plan, self.workflow, self.rows, self.run, self.settings)
 
     def _expect(self) -> None:
         """Put beside what all starts have done what was expected when the first one began."""
@@ -228,21 +229,3 @@ class Batch:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def write_plan(
-    workflow: Workflow, rows: Rows, run: RunDir, settings: Settings, made: Known = NOTHING
-) -> None:
-    """What is planned for these rows, given the tool calls that planning has made, and a drawing of
-    the workflow."""
-    # A plan asks of its rows only their number and to go through them.
-    given = cast("Collection[Mapping[str, Any] | None]", rows)
-    off = rules_off(settings.plan, settings.disable)
-    plan = make_plan(workflow, given, disable=off, known=made)
-    told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
-    _write_plan(run, told)
-    write_text(run.drawing, svg(workflow))
-
-
-def _write_plan(run: RunDir, told: Mapping[str, Any]) -> None:
-    write_text(run.plan, json.dumps(told, ensure_ascii=False, indent=1) + "\n")

@@ -172,8 +172,8 @@ class Engine:
     ) -> Plan:
         """The plan for these rows; `print` it. Of the workflow nothing runs but pure tools that the
         plan takes for constants, as `run` calls them before the first row."""
-        found = as_workflow(workflow)
-        return self._loop.run(self.aexplain(found, rows, disable=disable))
+        found, every = as_workflow(workflow), all_rows(rows)
+        return self._loop.run(self.aexplain(found, every, disable=disable))
 
     async def aexplain(
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
@@ -183,7 +183,9 @@ class Engine:
         batch, memory = [(found, all_rows(rows))], kv_tokens(self.backend)
         known = await make_known_calls([(w, len(rows)) for w, rows in batch], off)
         plan = await asyncio.to_thread(plan_for, batch, off, memory, known)
-        return self.backend.placed(plan) if isinstance(self.backend, Places) else plan
+        if isinstance(self.backend, Places):  # it may load torch, and searches
+            plan = await asyncio.to_thread(self.backend.placed, plan)
+        return plan
 
     # -- plain generation ----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakSet
 
 from ..dag.estimates import Estimates
+from ..dag.keys import value_key
 from ..dag.known import NOTHING, Known, KnownCall, Made
 from ..dag.logical import Part, Plan
 from ..dag.nodes import Workflow
@@ -30,7 +31,9 @@ ALL_SECONDS = 2.0
 MOST = 16
 """Calls made for one plan."""
 MOST_BYTES = 1 << 16
-"""Of a value that a plan takes in."""
+"""Of a text that a plan takes in."""
+COPIED_BYTES = 1 << 12
+"""Of any other value: it is copied for every reader."""
 ROW = "planning"
 """Stands for the row in the timeline."""
 _SLOW: WeakSet[Any] = WeakSet()
@@ -114,7 +117,16 @@ async def _made(calls: Iterable[KnownCall], seconds: float) -> list[Made]:
     if seconds >= CALL_SECONDS:
         _SLOW.update(tasks[task].node.tool.run for task in late)
     good = [t.result() for t in tasks if t in done and not t.cancelled() and not t.exception()]
-    return [one for one in good if size_of(one.value) <= MOST_BYTES]
+    return [one for one in good if _is_constant(one.value)]
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a plan takes a value in: one that can be told from others, and not much to copy."""
+    try:
+        value_key(value)
+        return size_of(value) <= (MOST_BYTES if type(value) is str else COPIED_BYTES)
+    except Exception:  # no key, or a value's own code
+        return False
 
 
 async def _make(call: KnownCall) -> Made:

@@ -68,7 +68,7 @@ def _ends(group: Group, place: int, slots: Sequence[int]) -> Iterator[int]:
             slot += 1
             yield slots[slot]
         else:
-            yield slots[slot] + cut[place]
+            yield min(slots[slot] + cut[place], slots[slot + 1])  # a type may have made it shorter
 
 
 class Lease:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from io import FileIO
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ..dag.errors import ConfigError, InputError, WorkflowError
 from ..dag.nodes import Workflow
-from .batch import Batch, now, write_plan
+from .batch import Batch, now
 from .history import to_session
 from .loading import Loaded, load
-from .results import Copy, Id, OrderedCopy, Results, mend, read_results
+from .output import check_output, open_copy
+from .plan_file import write_plan
+from .results import Results, mend
 from .rows import Rows, open_rows
 from .rundir import RunDir, latest, new_directory
 from .settings import Settings
@@ -38,7 +37,7 @@ def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = Fals
     run = _find(settings, workflow, run_dir, resume)
     with Spool(settings, run, resume) as spool:
         rows = open_rows(spool.path, workflow.inputs, limit=settings.limit, name=spool.name)
-        _check_output(settings, rows)
+        check_output(settings, rows)
         identity = _identity(loaded, rows, settings)
         if resume:
             config = run.read()
@@ -107,7 +106,7 @@ def begin(
         lock = run.lock()
         found = mend(run.out, drop_errors=retry)
         before = {id: status for id, status in found.items() if id in rows.lines}
-        results = Results(run.out, _copy(settings, rows, run), lock)
+        results = Results(run.out, open_copy(settings, rows, run), lock)
         write_plan(workflow, rows, run, settings)
         config |= {
             "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
@@ -199,53 +198,3 @@ def _identity(loaded: Loaded, rows: Rows, settings: Settings) -> dict[str, Any]:
         "workflow": f"{loaded.sha256}:{loaded.name or ''}", "input": rows.sha256,
         "models": dict(settings.models), "backend": settings.backend, "seed": settings.seed,
     }  # fmt: skip
-
-
-# -- input and output --------------------------------------------------------------------------
-
-
-def _check_output(settings: Settings, rows: Rows) -> None:
-    if settings.output in (None, "-"):
-        return
-    path = Path(settings.output or "")
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
-        raise ConfigError(f"-o {path}: results are written as JSONL; name the file .jsonl")
-    if path.is_dir():
-        raise ConfigError(f"-o {path} is a directory: give a file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"-o {path}: there is no directory {path.parent}")
-    if path.exists() and path.samefile(rows.path):
-        raise ConfigError(f"-o {path} is the file of rows itself: give another")
-
-
-def _copy(settings: Settings, rows: Rows, run: RunDir) -> Copy | None:
-    """The file given with -o, open, with the results of earlier starts already in it."""
-    if settings.output is None or _same(settings.output, run.out):
-        return None
-    try:
-        file = _open(settings.output)
-    except OSError as error:
-        raise ConfigError(f"-o {settings.output} cannot be written: {error.strerror}") from error
-    waits = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    copy = OrderedCopy(file, run.out, waits) if settings.keep_order else Copy(file, waits)
-    if run.out.exists():
-        order: dict[Id, int] = {id: i for i, id in enumerate(rows.lines)}
-        beyond = count(len(order))  # rows that a smaller --limit leaves out
-        with run.out.open("rb") as record:
-            for at in read_results(run.out):
-                record.seek(at.offset)
-                id = at.row["id"]
-                place = order[id] if id in order else next(beyond)
-                copy.add(place, at.offset, record.read(at.size))
-    return copy
-
-
-def _same(output: str, record: Path) -> bool:
-    """Whether -o names the record itself."""
-    return output != "-" and Path(output).resolve() == record.resolve()
-
-
-def _open(output: str) -> FileIO:
-    if output == "-":
-        return os.fdopen(os.dup(1), "wb", buffering=0)
-    return Path(output).open("wb", buffering=0)

@@ -96,8 +96,8 @@ class Program:
                     self._settle(i, value, ready)
                 else:
                     self._take_side(i, ready)
-        except RowError as error:
-            self._fail(error, self.wiring.nodes[i].id)
+        except Exception as error:  # of a branch's condition it may be the value's own code
+            self._fail(as_fault(error), self.wiring.nodes[i].id)
 
     def _take_side(self, i: int, ready: list[int]) -> None:
         """Choose a branch's side, demand what it needs, and settle the branch once it is there."""
@@ -162,30 +162,28 @@ class Program:
     async def _run(self, i: int) -> None:
         node = self.wiring.nodes[i]
         try:
-            value = await self._work(self, i)
-        except PlaitError as error:
-            self._fail(error, node.id)
+            self._goes_on(i, await self._work(self, i))
         except Exception as error:
-            fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
-            fault.__cause__ = error
-            self._fail(fault, node.id)
-        else:
-            ready: list[int] = []
-            self._settle(i, value, ready)
-            if ready:
-                self._advance(ready)
-            if self._splits:
-                self._begin_heads()
-            if not self._left:
-                self._finish()
+            self._fail(as_fault(error), node.id)
+
+    def _goes_on(self, i: int, value: Any) -> None:
+        """A node has its value: what waited for it begins."""
+        ready: list[int] = []
+        self._settle(i, value, ready)
+        if ready:
+            self._advance(ready)
+        if self._splits:
+            self._begin_heads()
+        if not self._left:
+            self._finish()
 
     def _finish(self) -> None:
         if self.done.done():
             return
         try:
             output = resolve(self.wiring.workflow.output, self.values)
-        except PlaitError as error:
-            self._fail(error, "output")
+        except Exception as error:
+            self._fail(as_fault(error), "output")
         else:
             self.done.set_result(output)
 
@@ -199,3 +197,12 @@ class Program:
                 task.cancel()
         if not self.done.done():
             self.done.set_exception(error)
+
+
+def as_fault(error: Exception) -> PlaitError:
+    """The error as one of ours."""
+    if isinstance(error, PlaitError):
+        return error
+    fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
+    fault.__cause__ = error
+    return fault

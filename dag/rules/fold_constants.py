@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..arg import Arg, Lit, refs
 from ..demand import goals
-from ..errors import OutputError
 from ..known import Known, KnownCall, arguments_of, known_calls
 from ..nodes import Branch, Const, Node, Project, ToolCall, Workflow
 from ..rewriting import rewrite, substitute, with_args
@@ -25,8 +24,10 @@ def fold_constants(plan: Plan) -> Plan:
     Parts of constants, sides of branches, and calls of pure tools that have been made already, see
     `calls_to_make`.
     """
-    folded = rewrite(plan, partial(_fold, made=plan.known))
-    return replace(folded, called=tuple(plan.known.values())) if plan.known else folded
+    used: set[Hashable] = set()
+    folded = rewrite(plan, partial(_fold, made=plan.known, used=used))
+    called = tuple(one for key, one in plan.known.items() if key in used)
+    return replace(folded, called=called) if called else folded
 
 
 def calls_to_make(plan: Plan) -> Iterator[KnownCall]:
@@ -39,12 +40,15 @@ def calls_to_make(plan: Plan) -> Iterator[KnownCall]:
             yield from known_calls(part.workflow, number)
 
 
-def _fold(workflow: Workflow, made: Known) -> Workflow:
+def _fold(workflow: Workflow, made: Known, used: set[Hashable]) -> Workflow:
     known: dict[str, Arg] = {}
     nodes: dict[str, Node] = {}
     for id, node in workflow.nodes.items():
         node = with_args(node, known)
-        value = _value(node, made)
+        try:
+            value = _value(node, made, used)
+        except Exception:  # a value's own code: the rows that ask for it fail, as without this rule
+            value = None
         if value is None:
             nodes[id] = node
         else:
@@ -63,20 +67,18 @@ def _without_new_goals(folded: Workflow, before: set[str]) -> Workflow:
     return folded
 
 
-def _value(node: Node, made: Known) -> Arg | None:
-    """What stands for the node; None when rows have a say."""
+def _value(node: Node, made: Known, used: set[Hashable]) -> Arg | None:
+    """What stands for the node; None when rows have a say. `used`: keys of calls, grows."""
     match node:
         case Const(value=value):
             return Lit(value)
         case Project(of=Lit(value, own), path=path):
-            try:
-                return Lit(project(value, path), own)
-            except OutputError:
-                return None  # the rows that ask for it fail, as they do without this rule
+            return Lit(project(value, path), own)
         case Branch(condition=Lit(value), then=then, otherwise=otherwise):
             return then if value else otherwise
         case ToolCall() if made:
             found = arguments_of(node)
             if found is not None and found[0] in made:
+                used.add(found[0])
                 return Lit(made[found[0]].value, own=True)
     return None

@@ -50,8 +50,8 @@ def order_rows(plan: Plan) -> Plan:
 def _groups(plan: Plan, part: int) -> list[Group]:
     """The nodes whose rows share most, the most first; not those in bodies of maps."""
     assert plan.prefixes is not None
-    rows = plan.parts[part].rows
-    own = (g for g in plan.prefixes.groups if g.part == part and g.saved > 0)
+    rows, nodes = plan.parts[part].rows, plan.parts[part].workflow.nodes
+    own = (g for g in plan.prefixes.groups if g.part == part and g.saved > 0 and g.node in nodes)
     return [g for g in own if all(len(c) == rows for c in g.columns)][:KEYS]
 
 

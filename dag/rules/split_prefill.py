@@ -110,7 +110,7 @@ def _tokens(node: LLMCall, early: int, workflow: Workflow, lengths: Lengths) -> 
 
 def _chars(arg: Arg | None, workflow: Workflow, lengths: Lengths) -> float:
     if isinstance(arg, Lit):
-        return float(len(str(arg.value)))
+        return float(len(arg.value)) if type(arg.value) is str else UNKNOWN_CHARS
     node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
     if isinstance(node, LLMCall):
         return node.sampling.max_tokens * CHARS_PER_TOKEN

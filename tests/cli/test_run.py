@@ -238,3 +238,17 @@ def test_a_lone_operator_and_a_yaml_file_run_too(here: Path, plait: Plait) -> No
         )
         assert ended.code == 0, ended.err
         assert read(here / (file + "-r") / "out.jsonl")[0]["output"] == output
+
+
+def test_what_only_explains_a_run_cannot_fail_it(
+    here: Path, plait: Plait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no prediction")
+
+    monkeypatch.setattr("plait.engine.batch.expectation", broken)
+    write_rows(here / "rows.jsonl", topics(3))
+    assert plait(*RUN, "--run-dir", "r").code == 0
+    config = json.loads((here / "r" / "run.json").read_text())
+    assert config["sessions"][-1]["status"] == "complete"
+    assert (here / "r" / "trace.json").exists()

@@ -21,8 +21,8 @@ TEXTS = st.lists(
 @given(TEXTS)
 def test_every_beginning_is_shared_and_as_long_as_can_be(texts: list[str]) -> None:
     found = beginnings(set(texts))
-    for text, ends in found.items():
-        before = 0
+    for text, cuts in found.items():
+        before, ends = 0, [end for end, _ in cuts]
         assert 1 <= len(ends) <= DEEPEST
         for end in ends:
             assert end - before >= LEAST
@@ -37,7 +37,7 @@ def test_none_is_missed(texts: list[str]) -> None:
     for text in different:
         most = max((len(commonprefix([text, t])) for t in different - {text}), default=0)
         assert (text in found) == (most >= LEAST)
-        ends = found.get(text, ())
+        ends = [end for end, _ in found.get(text, ())]
         if ends and len(ends) < DEEPEST:  # what is left behind the last is not worth a vertex
             assert most - ends[-1] < LEAST
 

@@ -7,9 +7,12 @@ from array import array
 from functools import cache
 from itertools import combinations, permutations
 
+import plait
+from plait import llm, workflow
 from plait.benchmarks import time_gap
 from plait.benchmarks.order_gap import measured
 from plait.dag.ordering import Footprints, moves, search, shake
+from plait.dag.plan import make_plan
 from plait.dag.prefixes import Group
 from plait.dag.route import improve, length
 
@@ -118,3 +121,37 @@ def test_a_search_returns_the_start_when_nothing_is_better_and_keeps_to_its_trie
 
     assert search([[2, 0, 1, 3]], price, 40) == [2, 0, 1, 3]
     assert len(asked) <= 42
+
+
+@llm(max_tokens=4)
+def noted(text: str, person: str) -> str:
+    return f"{person}: {text}"
+
+
+@workflow
+def read_all(texts: list[str], person: str) -> list[str]:
+    return plait.map(noted, texts, person=person)
+
+
+def test_calls_in_bodies_order_no_rows_even_if_there_are_as_many() -> None:
+    rows = [{"texts": [f"text {i}"], "person": "one and the same"} for i in range(4)]
+    assert make_plan(read_all.workflow, rows).parts[0].order is None
+
+
+def test_few_rows_that_share_much_run_side_by_side() -> None:
+    """What two of many values begin with in common weighs what it is, not a mean over all."""
+    common = "a long preamble " * 50
+    rows = [{"text": f"text {i} " * 20, "person": "p"} for i in range(12)]
+    rows[2]["text"], rows[9]["text"] = common + "one", common + "two"
+    order = list(make_plan(single.workflow, rows, memory=400.0).parts[0].order or range(12))
+    assert abs(order.index(2) - order.index(9)) == 1
+
+
+@workflow
+def single(text: str, person: str) -> str:
+    return only(text, person)
+
+
+@llm(max_tokens=4)
+def only(text: str, person: str) -> str:
+    return f"{text} {person}"

@@ -302,3 +302,47 @@ async def test_calls_and_values_are_bounded() -> None:
     assert len(await made(deep)) == known.MOST and calls == [*range(known.MOST)]
     assert [len(one.value) for one in (await made(large)).values()] == [10]
     assert not await made(many, rows=0)
+
+
+class Broken(BaseModel):
+    name: str = "x"
+
+    @property
+    def main(self) -> str:
+        raise ValueError("no main")
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["known", "by row"])
+def test_a_value_whose_own_code_fails_fails_its_rows_only(given: bool) -> None:
+    @tool(effect="pure")
+    def config(name: str) -> Broken:
+        return Broken()
+
+    @workflow
+    def flow(topic: str) -> str:
+        made: Any = config("x" if given else topic)
+        return write(topic, made.main)
+
+    with Engine(backend=FakeBackend()) as engine:
+        run = engine.run(flow, TOPICS)
+    assert [row.status for row in run.rows] == ["error"] * 3
+    assert all("no main" in row.error.message for row in run.rows if row.error)
+
+
+def test_what_is_much_to_copy_or_cannot_be_told_apart_stays_a_call() -> None:
+    @tool(effect="pure")
+    def many() -> list[str]:
+        return ["word"] * 1_000
+
+    @tool(effect="pure")
+    def few() -> list[str]:
+        return ["word"] * 3
+
+    @workflow
+    def flow(topic: str) -> list[Any]:
+        return [write(topic, many()[0]), write(topic, few()[0])]
+
+    with Engine(backend=FakeBackend()) as engine:
+        run = engine.run(flow, TOPICS)
+    assert all(row.ok for row in run.rows)
+    assert run.plan is not None and [one.call.name for one in run.plan.called] == ["few"]
