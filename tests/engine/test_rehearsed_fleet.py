@@ -153,9 +153,10 @@ class Greedy(RehearsedDispatch):
 
 
 def test_a_call_in_its_last_step_ends_where_it_is() -> None:
-    found = went(short, "small", "big", policy=Greedy)
-    assert found.nodes["note"].calls == found.nodes["note"].generated == 60
-    assert calls(found, "small") == {0: 60, 1: 0}
+    rows = [{"text": f"row {i}"} for i in range(600)]
+    found = went(short, "small", "big", policy=Greedy, rows=rows)
+    assert found.nodes["note"].calls == found.nodes["note"].generated == 600
+    assert calls(found, "small") == {0: 600, 1: 0}
 
 
 def test_it_leaves_them_where_a_load_takes_longer() -> None:
