@@ -37,7 +37,7 @@ class _Line:
 
 
 class Dispatch:
-    """The calls under way on all workers."""
+    """The calls under way on all workers. To be asked by one thread at a time."""
 
     def __init__(self, workers: int) -> None:
         self.routes, self.homes = Routes(workers), Homes()
@@ -46,7 +46,7 @@ class Dispatch:
         self._missing = [0] * workers
         self._tasks: OrderedDict[Hashable, int] = OrderedDict()
         """Who has the beginnings of prompts of tasks that will ask (again)."""
-        self._expected: dict[Hashable, int] = {}
+        self._expected: dict[Hashable, Ticket] = {}
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -54,7 +54,9 @@ class Dispatch:
         """The worker of a call. `has`: by worker, whether its model is loaded. To be followed by
         `begins`."""
         placed = self.homes.of(ticket.model, ticket.node)
-        self.forget(ticket.task)
+        expected = self._expected.get(ticket.task)
+        if expected is not None:
+            self.forget(expected)
         if ticket.taken is not None:
             thief, ticket.taken = ticket.taken, None
             if has[thief]:
@@ -66,19 +68,20 @@ class Dispatch:
 
     def expects(self, ticket: Ticket, has: Sequence[bool]) -> int:
         """The worker on which the beginning of a prompt is to be computed before the call is there:
-        the call will go there, unless that has become busy. To be followed by `choose` or
-        `forget`; until then it counts as a call there."""
-        worker = self.choose(ticket, has)
+        the call will go there, unless that has become busy. To be followed by `choose` for its
+        task or `forget`; until then it counts as a call there."""
+        worker = ticket.worker = self.choose(ticket, has)
         self._note(ticket, worker)
-        self._expected[ticket.task] = worker
+        self._expected[ticket.task] = ticket
         self.routes.begins(worker)
         return worker
 
-    def forget(self, task: Hashable) -> None:
-        """The call that was expected of a task has come, or will not."""
-        worker = self._expected.pop(task, None)
-        if worker is not None:
-            self.routes.ends(worker)
+    def forget(self, ticket: Ticket) -> None:
+        """The call that was expected as this has come, or will not. Nothing if it had come, or is
+        expected anew since."""
+        if self._expected.get(ticket.task) is ticket and ticket.worker is not None:
+            del self._expected[ticket.task]
+            self.routes.ends(ticket.worker)
 
     def begins(self, ticket: Ticket, worker: int) -> None:
         ticket.worker = worker

@@ -29,7 +29,7 @@ from .live import run_live
 from .llm_calls import run_llm_call
 from .options import Options
 from .planner_tasks import run_planned
-from .planning import arranged, first_models, kv_tokens, plan_for, sharings, unplanned
+from .planning import arranged, first_models, kv_tokens, left, plan_for, sharings, unplanned
 from .program import Program
 from .row import Row, RowIn, RowState
 from .run import Stats
@@ -96,6 +96,8 @@ class Executor:
             if self.hoisting is not None:
                 await self.hoisting.close()
             if self.sharing is not None and not self._together:
+                if self.plan is not None:
+                    left(self.plan, self.backend)
                 await self.sharing.flights.close()
             self.stats.ended = time.perf_counter()
 

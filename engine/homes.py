@@ -27,6 +27,8 @@ class Homes:
         self._views: WeakKeyDictionary[Ahead, dict[int, Ahead]] = WeakKeyDictionary()
         self._left: dict[tuple[str, str], float] = {}
         """Calls that the plans have left to make; infinite where they do not know."""
+        self._plans: dict[tuple[str, str], Placement] = {}
+        """Whose calls these are."""
 
     def follow(
         self, placement: Placement, names: Mapping[str, str], plan: Plan | None = None
@@ -43,7 +45,14 @@ class Homes:
         self._workers |= found
         self._names |= names
         self._views.clear()
-        self._left |= dict.fromkeys(found, inf) if plan is None else self._calls(plan)
+        calls = dict.fromkeys(found, inf) if plan is None else self._calls(plan)
+        self._left |= calls
+        self._plans |= dict.fromkeys(calls, placement)
+
+    def ended(self, placement: Placement) -> None:
+        """What it was followed for has ended: calls that have not come will not."""
+        for key in [key for key, plan in self._plans.items() if plan is placement]:
+            del self._left[key], self._plans[key]
 
     def of(self, model: str, path: str) -> frozenset[int] | None:
         """The workers of a call at a path such as `notes[3]/look`; None when no plan says any."""

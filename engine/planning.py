@@ -42,6 +42,12 @@ async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None)
     return await backend.arrange(plan, known) if isinstance(backend, Places) else plan
 
 
+def left(plan: Plan, backend: Backend) -> None:
+    """The run of an arranged plan has ended."""
+    if isinstance(backend, Places):
+        backend.ended(plan)
+
+
 def kv_tokens(backend: Backend) -> float | None:
     """Tokens that the KV memory of its loaded models holds, of several (or on several workers) the
     least."""

@@ -12,7 +12,7 @@ from .backends.backend import Backend
 from .executor import Executor
 from .known import make_known_calls
 from .options import Options
-from .planning import arranged, as_written, first_models, kv_tokens, plan_for, sharings
+from .planning import arranged, as_written, first_models, kv_tokens, left, plan_for, sharings
 from .row import RowIn
 from .run import Run
 
@@ -47,6 +47,7 @@ async def run_together(
     try:
         return list(await asyncio.gather(*work))
     finally:
+        left(plan, backend)
         if shared:
             await shared[0].flights.close()
 

@@ -107,3 +107,7 @@ class Places(Protocol):
         Raises ModelError when a model of its first stage cannot be loaded.
         """
         ...
+
+    def ended(self, plan: Plan) -> None:
+        """The run that an arranged plan was for has ended: no more calls of it will come."""
+        ...

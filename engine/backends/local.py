@@ -55,6 +55,7 @@ class LocalBackend:
         self._names = dict(models)
         self._memory, self._options = memory, options
         self._paths = {alias: find_model(name) for alias, name in models.items()}
+        self._weights: dict[str, int] = {}
         self._lock = threading.Lock()
         self._shelf: Shelf[LLM] | None = None
         self._gate: Gate | None = None
@@ -95,6 +96,15 @@ class LocalBackend:
         sizes = shelf.sizes()
         needed = sum(sizes[name] for name in {shelf.name(alias) for alias in aliases})
         return shelf.limit is None or needed <= shelf.limit
+
+    def weights(self, alias: str) -> int:
+        """Bytes that a model's weights will take, by the size of its files; 0 when unknown."""
+        # Here, not above: it imports torch, which must wait until a model is really wanted.
+        from ..llm.model import estimate_bytes
+
+        if alias not in self._weights:
+            self._weights[alias] = estimate_bytes(self._paths[alias])
+        return self._weights[alias]
 
     def has(self, alias: str) -> bool:
         """Whether the model is loaded now."""

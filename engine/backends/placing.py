@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ...dag.estimates import Estimates
 from ...dag.logical import Plan
@@ -16,11 +15,8 @@ from ...dag.placement import Placement
 from ...dag.placement_demand import Machine, demand_of
 from ...dag.placement_search import place
 from ...dag.profile import Profile
-from ..models import find_model
+from ..llm.costs import Costs
 from .local import LocalBackend
-
-if TYPE_CHECKING:
-    from ..llm.costs import Costs
 
 
 def placement_for(
@@ -50,18 +46,13 @@ def placement_for(
 
 def costs_of(aliases: Sequence[str], backends: Sequence[LocalBackend]) -> dict[str, Costs]:
     """What models cost by alias, loads as measured, whether or not they are loaded anywhere."""
-    # Here, not above: the latter imports torch, which must wait until a model is really wanted.
-    from ..llm.costs import Costs
-    from ..llm.model import estimate_bytes
-
     known: dict[str, Costs] = {}
     for backend in backends:
         seconds = backend.shelf().seconds()
         for alias, costs in backend.costs().items():
             load = seconds[backend.shelf().name(alias)]
             known[alias] = replace(costs, load=load) if load else costs
-    models = backends[0].describe()["models"]
-    weights = {a: estimate_bytes(find_model(models[a])) for a in {*aliases, *known}}
+    weights = {a: backends[0].weights(a) for a in {*aliases, *known}}
     base = next(iter(known), min(aliases, key=weights.__getitem__, default=""))
     return {a: known.get(a) or _scaled(known.get(base, Costs()), weights[a], weights[base])
             for a in aliases}  # fmt: skip

@@ -3,6 +3,7 @@ by."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ from .placing import costs_of
 
 if TYPE_CHECKING:
     from ..llm.costs import Costs
+
+
+log = logging.getLogger("plait")
 
 
 class Sites:
@@ -45,11 +49,15 @@ class Sites:
         answer = min(call.expected or sampling.max_tokens, sampling.max_tokens)
         return self._work(self.name(call.model), tokens, answer * sampling.n)
 
-    def found(self, call: Call, done: Sequence[Generation]) -> float:
-        """Seconds of work that it was."""
+    def found(self, call: Call, done: Sequence[Generation]) -> float | None:
+        """Seconds of work that it was; None when that cannot be told: no answer is lost by it."""
         computed = sum(g.usage.prompt_tokens - g.usage.cached_tokens for g in done)
         answer = sum(g.usage.completion_tokens for g in done)
-        return self._work(self.name(call.model), computed, answer)
+        try:
+            return self._work(self.name(call.model), computed, answer)
+        except Exception as error:
+            log.debug("how much work a call was is not known: %s", error)
+            return None
 
     def all(self, asked: Collection[str], coming: Sequence[Collection[str]]) -> list[Site]:
         """Every worker. `asked`: models that have calls; `coming`: by worker, what it is loading

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from ..generation import Generation
 from ..ticket import Ticket
 from ..watch import ON
 from .backend import Call
-from .idling import Idling
+from .idling import Idling, cancel
 from .local import LocalBackend
 from .placing import placement_for
 from .sites import Sites
@@ -51,59 +52,74 @@ class Workers:
         self._dispatch, self._sites = Dispatch(len(self.workers)), Sites(self.workers)
         self._under_way: dict[Ticket, asyncio.Future[list[Generation]]] = {}
         self._loading: dict[asyncio.Task[None], int] = {}
+        self._lock = threading.RLock()
+        """Held while the above are asked and changed: calls may come from several event loops."""
         self._idling = Idling(
-            self.workers, self._dispatch, self._sites, self._move,
+            self.workers, self._dispatch, self._sites, self._lock, self._move,
             lambda worker: worker in self._loading.values(),
         )  # fmt: skip
 
     async def generate(self, call: Call) -> list[Generation]:
         self.workers[0].check((call.model,))
         key = (call.model, call.salt, _beginning(call.prompt))
+        with self._lock:
+            expected = self._sites.expected(call)
         ticket = Ticket(
             self._sites.name(call.model), call.node, key, (call.row, call.node),
-            call.last is not None, self._sites.expected(call), call.priority,
+            call.last is not None, expected, call.priority,
         )  # fmt: skip
         while True:
-            has = [worker.has(call.model) for worker in self.workers]
-            generations = await self._run(call, ticket, self._dispatch.choose(ticket, has))
+            generations = await self._run(call, ticket)
             if generations is not None:
                 return generations
 
-    async def _run(self, call: Call, ticket: Ticket, chosen: int) -> list[Generation] | None:
+    async def _run(self, call: Call, ticket: Ticket) -> list[Generation] | None:
         """The call's generations by one worker; None when another has taken it over."""
-
-        def waits(missing: bool) -> None:
-            if ticket.worker == chosen:
-                self._dispatch.waits(ticket, missing)
-            if call.waits is not None:
-                call.waits(missing)
-
-        self._idling.at_home(chosen)
-        if call.taken is not None:
-            call.taken(chosen)
-        ahead = self._dispatch.homes.view(call.ahead, chosen) if call.ahead is not None else None
-        told = replace(call, waits=waits, ahead=ahead)
-        work = asyncio.ensure_future(self.workers[chosen].generate(told))
-        self._dispatch.begins(ticket, chosen)
-        self._under_way[ticket] = work
+        chosen, work = self._begin(call, ticket)
         self._idling.stir()
-        seconds = None
+        done, moved = None, False
         try:
             done = await work
-            ticket.taken, seconds = None, self._sites.found(call, done)
             return done
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if ticket.taken is None or (task is not None and task.cancelling()):
-                ticket.taken = None
-                work.cancel()
-                raise
-            return None
+            moved = ticket.taken is not None and not (task is not None and task.cancelling())
+            if moved:
+                return None
+            work.cancel()
+            raise
         finally:
-            del self._under_way[ticket]
-            self._dispatch.ends(ticket, seconds)
+            with self._lock:
+                del self._under_way[ticket]
+                if not moved:
+                    ticket.taken = None
+                seconds = self._sites.found(call, done) if done is not None else None
+                self._dispatch.ends(ticket, seconds)
             self._take(chosen, 2)
             self._idling.stir()
+
+    def _begin(self, call: Call, ticket: Ticket) -> tuple[int, asyncio.Task[list[Generation]]]:
+        """Give a call to a worker: which, and its work."""
+
+        def waits(missing: bool) -> None:
+            with self._lock:
+                if ticket.worker == chosen:
+                    self._dispatch.waits(ticket, missing)
+            if call.waits is not None:
+                call.waits(missing)
+
+        has = [worker.has(call.model) for worker in self.workers]
+        with self._lock:
+            chosen = self._dispatch.choose(ticket, has)
+            self._idling.at_home(chosen)
+            view, ahead = self._dispatch.homes.view, call.ahead
+            told = replace(call, waits=waits, ahead=None if ahead is None else view(ahead, chosen))
+            if call.taken is not None:
+                call.taken(chosen)
+            work = asyncio.ensure_future(self.workers[chosen].generate(told))
+            self._dispatch.begins(ticket, chosen)
+            self._under_way[ticket] = work
+        return chosen, work
 
     async def warm(self, head: Head) -> Kept | None:
         """On the worker to which the call will go. None also when too little of its prompt is known
@@ -114,29 +130,36 @@ class Workers:
         name, path = self._sites.name(head.model), head.task[1] if head.task is not None else ""
         has = [worker.has(head.model) for worker in self.workers]
         ticket = Ticket(name, path, (head.model, head.salt, key), head.task)
-        worker, kept = self._dispatch.expects(ticket, has), None
+        with self._lock:
+            worker, kept = self._dispatch.expects(ticket, has), None
         try:
             kept = await self.workers[worker].warm(head)
         finally:
             if kept is None:
-                self._dispatch.forget(head.task)
-        return replace(kept, release=partial(self._release, head, kept)) if kept else None
+                self._forget(ticket)
+        return replace(kept, release=partial(self._release, ticket, kept)) if kept else None
 
-    def _release(self, head: Head, kept: Kept) -> None:
+    def _release(self, ticket: Ticket, kept: Kept) -> None:
         kept.release()
-        self._dispatch.forget(head.task)
+        self._forget(ticket)
+
+    def _forget(self, ticket: Ticket) -> None:
+        with self._lock:
+            self._dispatch.forget(ticket)
 
     # -- calls that wait elsewhere -------------------------------------------------------------
 
     def _take(self, worker: int, most: int) -> None:
         """Let a worker that has become freer take calls that wait elsewhere for their model: two
         for one that has ended, so that it soon has its share."""
-        has = [m for m in self._dispatch.missing() if self.workers[worker].has(m)]
-        self._move(self._dispatch.takeable(worker, has, most) if has else ())
+        with self._lock:
+            has = [m for m in self._dispatch.missing() if self.workers[worker].has(m)]
+            self._move(self._dispatch.takeable(worker, has, most) if has else ())
 
     def _move(self, tickets: Iterable[Ticket]) -> None:
-        for ticket in tickets:
-            self._under_way[ticket].cancel()
+        with self._lock:
+            for ticket in tickets:
+                cancel(self._under_way[ticket])
 
     # -- models --------------------------------------------------------------------------------
 
@@ -157,9 +180,19 @@ class Workers:
             return plan
         shelf = self.workers[0].shelf()
         names = {alias: shelf.name(alias) for alias in plan.models}
-        self._dispatch.homes.follow(plan.placement, names, plan)
-        await self._load(plan.placement.stages[0])
+        with self._lock:
+            self._dispatch.homes.follow(plan.placement, names, plan)
+        try:
+            await self._load(plan.placement.stages[0])
+        except BaseException:
+            self.ended(plan)
+            raise
         return plan
+
+    def ended(self, plan: Plan) -> None:
+        if plan.placement is not None:
+            with self._lock:
+                self._dispatch.homes.ended(plan.placement)
 
     async def _load(self, stage: Stage) -> None:
         """Load what a stage begins with; waits until every model is there once, not for replicas:
@@ -169,7 +202,8 @@ class Workers:
             for model in sorted(models):
                 if not self.workers[worker].has(model):
                     task = asyncio.create_task(self._bring(worker, model))
-                    self._loading[task] = worker
+                    with self._lock:
+                        self._loading[task] = worker
                     task.add_done_callback(self._brought)
                     if not any(other.has(model) for other in self.workers):
                         needed.setdefault(model, task)
@@ -180,7 +214,8 @@ class Workers:
         self._take(worker, len(self._under_way))
 
     def _brought(self, task: asyncio.Task[None]) -> None:
-        self._loading.pop(task, None)
+        with self._lock:
+            self._loading.pop(task, None)
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.debug("a model was not loaded where it was placed: %s", failure)
 
@@ -189,7 +224,9 @@ class Workers:
         """A tool is at work inside the block: what comes after it may go to any worker."""
         with ExitStack() as stack:
             for number, worker in enumerate(self.workers):
-                stack.enter_context(worker.at_work(self._dispatch.homes.view(ahead, number), step))
+                with self._lock:
+                    mine = self._dispatch.homes.view(ahead, number)
+                stack.enter_context(worker.at_work(mine, step))
             yield
 
     def counters(self) -> dict[str, Counters]:
@@ -204,8 +241,9 @@ class Workers:
 
     def describe(self) -> dict[str, Any]:
         told = [worker.describe() for worker in self.workers]
-        stolen = [steal.as_dict() for steal in self._dispatch.stealing.log]
-        left = self._dispatch.stealing.left
+        with self._lock:
+            stolen = [steal.as_dict() for steal in self._dispatch.stealing.log]
+            left = self._dispatch.stealing.left
         return {
             "backend": "local", "models": told[0]["models"], "workers": told, "stolen": stolen,
             "left": left.as_dict() if left is not None else None,

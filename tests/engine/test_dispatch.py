@@ -41,9 +41,13 @@ def test_a_call_goes_where_its_beginning_was_computed_for_it() -> None:
     dispatch.begins(mine, first)
     dispatch.ends(mine, 1.0)
     assert not dispatch._tasks and sum(dispatch.routes.under_way) == 4
-    dispatch.forget(mine.task)
-    dispatch.expects(ticket("c", row="9"), has)
-    dispatch.forget(("9", "asked"))
+    early, late = ticket("c", row="9"), ticket("c", row="9")
+    dispatch.expects(early, has)
+    dispatch.expects(late, has)
+    dispatch.forget(early)  # in its place came another, which is still expected
+    assert sum(dispatch.routes.under_way) == 5
+    dispatch.forget(late)
+    dispatch.forget(late)
     assert sum(dispatch.routes.under_way) == 4
 
 
@@ -102,6 +106,10 @@ def test_a_model_is_asked_for_until_its_calls_have_been_made() -> None:
         assert found.asked("small", 0) and not found.asked("small", 1)
         found.answered("small", "sketch")
     assert not found.asked("small", 0) and found.asked("big", 1)
+    found.ended(Placement(placement.stages, True))  # of an earlier plan
+    assert found.asked("big", 1)
+    found.ended(placement)  # rows have failed, or nobody asked for them
+    assert not found.asked("big", 1) and found.of("big", "refine") == frozenset({1})
     unknown = Homes()
     unknown.follow(placement, {})
     unknown.answered("small", "sketch")

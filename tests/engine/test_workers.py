@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
@@ -33,6 +34,7 @@ from plait.engine.llm.costs import Costs
 from plait.engine.options import Options
 from plait.engine.planning import kv_tokens
 from plait.engine.routing import SHARE, SLACK, Routes
+from plait.engine.stealing import Steal
 
 from .llm import models
 
@@ -203,10 +205,13 @@ async def test_models_are_placed_by_what_earlier_runs_have_shown() -> None:
             told.append(known)
             return plan
 
+        def ended(self, plan: Plan) -> None:
+            told.append("ended")
+
     known = Estimates()
     executor = Executor(as_workflow(pair), Placing(), Options(known=known))
     rows = [row async for row in executor.run([{"who": "a", "topic": "b"}])]
-    assert rows[0].status == "ok" and len(told) == 1 and told[0] is known
+    assert rows[0].status == "ok" and told == [known, "ended"]
 
 
 def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Path]) -> None:
@@ -330,6 +335,103 @@ async def test_a_call_that_waits_for_a_model_goes_to_who_has_it() -> None:
     done: list[Any] = await asyncio.wait_for(asyncio.gather(*calls), 5)
     assert done == [DONE] * 8
     assert first.stopped == first.seen and told.count(True) == told.count(False)
+
+
+class Slow(Door):
+    """Its model is there for the calls of any event loop, or is not."""
+
+    async def generate(self, call: Call) -> list[Generation]:
+        self.seen += 1
+        assert call.waits is not None
+        call.waits(True)
+        try:
+            while not self.there:
+                await asyncio.sleep(0.001)
+        finally:
+            call.waits(False)
+        return DONE
+
+
+def test_calls_of_one_event_loop_are_taken_over_in_another() -> None:
+    first, second = Slow(there=False), Slow(there=False)
+    workers = Workers([first, second])  # type: ignore[list-item]
+    workers._dispatch.homes.follow(Placement((stage("m", ""),), exact=True), {})
+    found: list[Any] = []
+    begun = threading.Event()
+
+    async def ask(calls: int) -> list[Any]:
+        asked = [Call(f"{i}", Sampling(), "m", node="asked") for i in range(calls)]
+        work = [asyncio.create_task(workers.generate(call)) for call in asked]
+        await asyncio.sleep(0.01)
+        begun.set()
+        return await asyncio.wait_for(asyncio.gather(*work), 10)
+
+    other = threading.Thread(target=lambda: found.extend(asyncio.run(ask(8))), daemon=True)
+    other.start()
+    assert begun.wait(10) and first.seen == 8
+    second.there = True  # the first worker's model never comes
+    assert asyncio.run(ask(1)) == [DONE]
+    other.join(10)
+    assert found == [DONE] * 8
+    assert workers._dispatch.routes.under_way == [0, 0] and not workers._under_way
+
+
+async def test_an_answer_is_not_lost_when_its_cost_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = Workers([Door(there=True)])  # type: ignore[list-item]
+    call = asyncio.create_task(workers.generate(Call("x", Sampling())))
+    await asyncio.sleep(0)
+
+    def fails(*_: object) -> float:
+        raise OSError("no network")
+
+    monkeypatch.setattr(workers._sites, "_work", fails)
+    assert await call == DONE
+
+
+def test_models_of_the_hub_are_looked_up_once(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def from_hub(id: str) -> Path:
+        asked.append(id)
+        return two["small"]
+
+    monkeypatch.setattr("plait.engine.models._from_hub", from_hub)
+    backend = LocalBackend({"small": "some/model", "big": two["big"]})
+    assert list(costs_of(("small", "big"), [backend])) == ["small", "big"]
+    assert asked == ["some/model"]
+
+
+async def test_a_guest_that_is_stopped_before_it_begins_leaves_its_place() -> None:
+    workers = Workers([Door(there=False), Door(there=True)])  # type: ignore[list-item]
+    idling = workers._idling
+    idling._follow(Steal(0, "m", 1, 1, 1.0, 1.0, ("n",), 0.0, 1.0, 0.0), 0, [])
+    assert 0 not in idling._idle()
+    idling._guests[0].task.cancel()
+    await asyncio.sleep(0.01)
+    assert 0 in idling._idle()
+    idling._follow(Steal(0, "m", 1, 1, 1.0, 1.0, ("n",), 0.0, 1.0, 0.0), 0, [])
+    await asyncio.sleep(0)
+    idling.at_home(0)
+    await asyncio.sleep(0.01)
+    assert 0 in idling._idle()
+
+
+def test_a_loop_that_has_stopped_looks_for_no_work() -> None:
+    workers = Workers([Door(there=True), Door(there=True)])  # type: ignore[list-item]
+    stopped, call = asyncio.new_event_loop(), Call("x", Sampling())
+    stopped.run_until_complete(workers.generate(call))
+    assert workers._idling._looking is stopped
+
+    async def looks() -> bool:
+        await workers.generate(call)
+        return workers._idling._looking is asyncio.get_running_loop()
+
+    assert asyncio.run(looks())
+    stopped.close()
 
 
 def stage(*models: str) -> Stage:
