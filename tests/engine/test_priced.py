@@ -171,10 +171,10 @@ def test_a_price_for_several_devices_is_that_of_all(
     place = tmp_path_factory.mktemp("two")
     paths = {a: str(models.save_with_tokenizer(place / a)) for a in ("small", "big")}
     rows, work = ROWS[:32], as_workflow(pair)
-    one = price(work, rows, paths, kv_memory="300KB", devices=["cpu"]).cost
-    apart = price(work, rows, paths, kv_memory="300KB", devices=["cpu", "cpu:0"])
-    both = price(work, rows, paths, kv_memory="300KB", devices=["cpu", "cpu"]).cost
-    with Engine(models=paths, kv_memory="300KB", devices=["cpu", "cpu"]) as engine:
+    one = price(work, rows, paths, kv_memory="2MB", devices=["cpu"]).cost
+    apart = price(work, rows, paths, kv_memory="2MB", devices=["cpu", "cpu:0"])
+    both = price(work, rows, paths, kv_memory="2MB", devices=["cpu", "cpu"]).cost
+    with Engine(models=paths, kv_memory="2MB", devices=["cpu", "cpu"]) as engine:
         run = engine.run(pair, rows)
         counted = engine.backend.counters().values()  # type: ignore[attr-defined]
         generated = sum(c.generated_tokens for c in counted)
@@ -183,7 +183,8 @@ def test_a_price_for_several_devices_is_that_of_all(
     assert apart.plan.placement is not None and apart.cost.workers == both.workers == 2
     for cost in (both, apart.cost):
         assert cost.decode_tokens == pytest.approx(generated, rel=0.15)
-        assert cost.prefill_tokens == pytest.approx(prefill, rel=0.25)
+        # Times decide which worker a prompt goes to; what prompts share may be computed on both.
+        assert 0.75 * cost.prefill_tokens <= prefill <= 2 * cost.prefill_tokens
         assert "workers: 2, the busiest computes" in told_cost(cost)
         assert cost.rehearsed is not None
         for name, node in run.stats.nodes.items():
