@@ -84,12 +84,19 @@ def _longest(
     name: str, prompts: list[tuple[str | int, Prompt]], alias: str, model: Reader
 ) -> Oversized | None:
     room, limit = _room(model)
-    found = [(len(model.encode(prompt)), row) for row, prompt in prompts]
+    found = [(_tokens(model, prompt), row) for row, prompt in prompts]
     over = [(tokens, row) for tokens, row in found if tokens > room]
     if not over:
         return None
     tokens, row = max(over, key=lambda one: one[0])
     return Oversized(name, alias, row, tokens, room, limit, len({row for _, row in over}))
+
+
+def _tokens(model: Reader, prompt: Prompt) -> int:
+    try:
+        return len(model.encode(prompt))
+    except PlaitError:
+        return 0  # refused for what is in it: the row will say so
 
 
 def _room(model: Reader) -> tuple[int, str]:

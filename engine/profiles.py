@@ -8,9 +8,7 @@ from typing import Any
 from ..dag.estimates import Estimates
 from ..dag.profile import Profile
 from .backends.local import LocalBackend
-
-SAMPLE = 20_000
-"""Characters of the rows that are tokenized to learn how long a token is."""
+from .texts import characters_of, sample_of
 
 
 def profile_of(
@@ -34,15 +32,6 @@ def measure_of(
     backend: LocalBackend, model: str, rows: Iterable[Mapping[str, Any] | None]
 ) -> Callable[[str], float]:
     """Tokens of a text, by the mean length of the model's tokens in texts like the rows'."""
-    texts: list[str] = []
-    size = 0
-    for row in rows:
-        for value in (row or {}).values():
-            text = value if isinstance(value, str) else str(value)
-            texts.append(text[:SAMPLE])
-            size += len(texts[-1])
-        if size > SAMPLE:
-            break
-    sample = "\n".join(texts) or "some text to be measured"
-    per_token = len(sample) / max(1, len(backend.llm(model).encode(sample)))
+    sample = sample_of(rows) or "some text to be measured"
+    per_token = characters_of(backend.llm(model), sample)
     return lambda text: len(text) / per_token

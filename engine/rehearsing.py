@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..dag.estimates import Estimates
-from ..dag.imagined import CHARACTERS, Frame, Imagination
+from ..dag.imagined import Frame, Imagination
 from ..dag.logical import Plan
 from ..dag.messages import system, user
 from ..dag.numbering import Row
@@ -20,12 +20,10 @@ from .options import DEFAULT_WINDOW
 from .planning import first_models
 from .rehearsed import Rehearsing
 from .rehearsed_dispatch import RehearsedDispatch
+from .texts import characters_of, reader, sample_of
 
 if TYPE_CHECKING:
     from .llm import LLM
-
-SAMPLE = 20_000
-"""Characters of the rows that are tokenized to learn how long a token is."""
 
 
 def rehearse_on(
@@ -40,7 +38,8 @@ def rehearse_on(
     """
     llms = {alias: backend.llm(alias) for alias in plan.models}
     first = next(iter(llms.values()), None)
-    texts = imagination_of(first, text_of(rows)) if first is not None else Imagination()
+    sample = sample_of(row for part in rows for row in part)
+    texts = imagination_of(first, sample) if first is not None else Imagination()
     several = len(devices) > 1 and first is not None
     stage = Stage(
         devices=_workers(backend, plan, llms, devices) if several else [_alone(backend, llms)],
@@ -111,27 +110,9 @@ def model_of(llm: LLM) -> Rehearsing:
 def imagination_of(llm: LLM, sample: str = "") -> Imagination:
     """Texts as the model's own tokenizer reads them."""
     if not llm.has_chat_template:
-        return Imagination(llm.encode, Frame(1, 0), characters_of(llm, sample))
+        return Imagination(reader(llm), Frame(1, 0), characters_of(llm, sample))
     one, two = len(llm.encode([user("x")])), len(llm.encode([system("x"), user("x")]))
     text = len(llm.encode("x"))
     message = max(0, two - one - text)
     frame = Frame(message, max(0, one - text - message))
-    return Imagination(llm.encode, frame, characters_of(llm, sample))
-
-
-def characters_of(llm: LLM, sample: str) -> float:
-    """Characters per token in texts like this one."""
-    return len(sample) / max(1, len(llm.encode(sample))) if sample else CHARACTERS
-
-
-def text_of(rows: Sequence[Sequence[Row | None]]) -> str:
-    """Some of what the rows say."""
-    out: list[str] = []
-    size = 0
-    for row in (row for part in rows for row in part):
-        for value in (row or {}).values():
-            out.append((value if isinstance(value, str) else str(value))[:SAMPLE])
-            size += len(out[-1])
-        if size > SAMPLE:
-            break
-    return "\n".join(out)
+    return Imagination(reader(llm), frame, characters_of(llm, sample))

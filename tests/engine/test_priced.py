@@ -228,3 +228,14 @@ def test_a_run_without_a_prefix_tree_is_rehearsed_in_its_order(
     cost(engine, asking, disable=["share_prefixes"])
     planned, unplanned = rehearsed
     assert planned.parts[0].order is not None and unplanned.parts[0].order is None
+
+
+def test_a_row_that_the_model_refuses_does_not_keep_the_others_from_a_price(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = str(models.save_with_tokenizer(tmp_path_factory.mktemp("one")))
+    rows: list[Any] = [{"question": "a"}, {"question": "\ud800b"}, None]
+    found = price(as_workflow(sketch), rows, {"small": path})
+    assert found.cost is not None and found.cost.decode_tokens > 0
+    long = [{"question": "\ud800" + "b" * 100_000}]
+    assert not price(as_workflow(sketch), long, {"small": path}, kv_memory="300KB").oversized

@@ -28,8 +28,8 @@ def show(found: dict[str, Any], table: Callable[[dict[str, Any]], str], as_json:
 
 @app.command()
 def overhead(
-    rows: Annotated[int, typer.Option(help="Rows of ten calls each.")] = 5_000,
-    repeats: Annotated[int, typer.Option(help="Runs, of which the median counts.")] = 3,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of ten calls each.")] = 5_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
     as_json: Json = False,
 ) -> None:
     """What the executor costs per task, beside LangGraph when it is installed."""
@@ -42,7 +42,9 @@ def overhead(
 @app.command()
 def engine(
     threads: Annotated[int, typer.Option(help="Threads of every contender.")] = 2,
-    repeats: Annotated[int, typer.Option(help="Runs at most, of which the median counts.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Runs at most, of which the median counts.")
+    ] = 5,
     only: Annotated[
         list[str] | None, typer.Option(help="Only this workload, or 'steps'; again for more.")
     ] = None,
@@ -106,7 +108,9 @@ def workflows(
     rows: Annotated[
         int, typer.Option(help="Rows of every shape; 0: as many as take about as long.")
     ] = 0,
-    repeats: Annotated[int, typer.Option(help="Runs of what is cheap; the median counts.")] = 2,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Runs of what is cheap; the median counts.")
+    ] = 2,
     shape: Annotated[
         list[str] | None, typer.Option(help="Only this shape; again for more.")
     ] = None,
@@ -138,7 +142,7 @@ def workflows(
 
 @app.command()
 def gap(
-    instances: Annotated[int, typer.Option(help="Random batches of a few rows.")] = 500,
+    instances: Annotated[int, typer.Option(min=1, help="Random batches of a few rows.")] = 500,
     as_json: Json = False,
 ) -> None:
     """How far plans are from the best ones, found by trying all orders of rows: in tokens, and in
@@ -156,7 +160,7 @@ def gap(
 
 @app.command()
 def two_models(
-    rows: Annotated[int, typer.Option(help="Rows of every workflow.")] = 24,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of every workflow.")] = 24,
     model: Annotated[
         str, typer.Option(help="A model's directory, 'demo', or 'random': 26.8 M weights.")
     ] = "demo",
