@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -70,20 +71,25 @@ class Gap:
         )
 
 
+def drawing(rng: random.Random, sizes: Sequence[int]) -> Callable[[], dict[str, Any]]:
+    """Draws rows of a document, a person and a question, of which there are two or three each, so
+    many words long."""
+    names = ("document", "person", "question")
+    kinds = [rng.randint(2, 3) for _ in names]
+    words = [rng.choice(sizes) for _ in names]
+
+    def row() -> dict[str, Any]:
+        each = zip(names, kinds, words, strict=True)
+        return {name: f"{name[0]}{rng.randrange(kind)} " * size for name, kind, size in each}
+
+    return row
+
+
 def instance(seed: int) -> tuple[list[dict[str, Any]], float | None]:
     """A batch, and KV memory in tokens for it."""
     rng = random.Random(seed)
-    names = ("document", "person", "question")
-    kinds = [rng.randint(2, 3) for _ in names]
-    sizes = [rng.choice((4, 20, 100, 300)) for _ in names]
-    rows = [
-        {
-            name: f"{name[0]}{rng.randrange(kind)} " * size
-            for name, kind, size in zip(names, kinds, sizes, strict=True)
-        }
-        | {"note": f"n{rng.randrange(ROWS[-1])}"}
-        for _ in range(rng.choice(ROWS))
-    ]
+    row = drawing(rng, (4, 20, 100, 300))
+    rows = [row() | {"note": f"n{rng.randrange(ROWS[-1])}"} for _ in range(rng.choice(ROWS))]
     share = rng.choice(MEMORY)
     return rows, share and share * footprints(make_plan(torn.workflow, rows)).memory
 

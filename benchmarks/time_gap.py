@@ -26,9 +26,10 @@ from plait.dag.logical import Plan
 from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage, rehearse
+from plait.engine.llm.costs import Costs
 from plait.engine.rehearsed import PAGE_SIZE, Rehearsing
 
-from .order_gap import footprints
+from .order_gap import drawing, footprints
 
 INSTANCES = 500
 ROWS = (4, 4, 5)
@@ -38,17 +39,11 @@ SECONDS = (0.0, 0.02, 0.1)
 """What a tool takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Costs of a small model on two cores, in seconds per unit."""
-
-    step: float = 2e-3
-    token: float = 3e-4
-    token_context: float = 1e-7
-    decode_row: float = 4e-4
-    kv_token: float = 5e-7
-    kv_bytes: int = 4096
-    load: float = 0.0
+MACHINE = Costs(
+    step=2e-3, token=3e-4, token_context=1e-7, decode_row=4e-4, kv_token=5e-7, kv_bytes=4096,
+    load=0.0,
+)  # fmt: skip
+"""A small model on two cores."""
 
 
 @llm(max_tokens=6)
@@ -106,7 +101,7 @@ class Instance:
         """Until the last answer, if rows start in this order."""
         (part,) = plan.parts
         ordered = replace(plan, parts=(replace(part, order=array("i", order)),))
-        stage = Stage({"default": Rehearsing(Machine(), self.pages)})
+        stage = Stage({"default": Rehearsing(MACHINE, self.pages)})
         found = rehearse(ordered, [self.rows], self.estimates, stage, texts)
         assert not found.used["default"].failed
         return found.seconds
@@ -114,16 +109,8 @@ class Instance:
 
 def instance(seed: int) -> Instance:
     rng = random.Random(seed)
-    names = ("document", "person", "question")
-    kinds = [rng.randint(2, 3) for _ in names]
-    sizes = [rng.choice((20, 100, 300, 800)) for _ in names]
-    rows = [
-        {
-            name: f"{name[0]}{rng.randrange(kind)} " * size
-            for name, kind, size in zip(names, kinds, sizes, strict=True)
-        }
-        for _ in range(rng.choice(ROWS))
-    ]
+    row = drawing(rng, (20, 100, 300, 800))
+    rows = [row() for _ in range(rng.choice(ROWS))]
     nodes = dict(named_nodes(asked.workflow))
     given = {"read": rng.randint(1, 6), "reply": rng.randint(1, 6), "look_up": rng.choice(SECONDS)}
     estimates = Estimates(given={operator_key(nodes[n]): float(v) for n, v in given.items()})
