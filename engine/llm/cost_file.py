@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .cache_folder import cache_folder
 from .costs import Costs
 
 log = logging.getLogger("plait")
-WAY = 2
+WAY = 3
 """How costs are measured and fitted. What was measured in another way is measured anew."""
 _unwritten: dict[Path, Known] = {}
 """Costs that could not be written, so that this process at least measures them once only."""
@@ -57,12 +58,7 @@ class Known:
 
 
 def folder() -> Path:
-    """`calibration` in $PLAIT_CACHE_DIR, else in plait's part of the user's cache directory."""
-    own = os.environ.get("PLAIT_CACHE_DIR")
-    if own:
-        return Path(own) / "calibration"
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "plait" / "calibration"
+    return cache_folder("calibration")
 
 
 def content_of(model: str) -> str:

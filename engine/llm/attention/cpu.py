@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..pool import Pool
-from .calls import CallPlan, OwnCall, PartCall, TailCall, WideCall
+from .calls import CallPlan, FusedCall, OwnCall, PartCall, TailCall, WideCall
+from .fused import attend_fused
 from .levels import Levels
+from .native import fits
 from .partial import attend_part
 from .plan import Layout
 from .planner import CallPlanner
@@ -23,17 +25,30 @@ class CpuAttention(PlannedAttention[CallPlan]):
         super().__init__(pool, layout, slots)
         self._positions = positions
         self._pool_slots = pool.pages * pool.page_size
+        self._fused = all(fits(pool.dtype, s.key_size, s.value_size) for s in pool.layers)
 
     def _plan(self, window: int | None, plain: bool) -> CallPlan:
         kind = self._pool.dtype
-        # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
         planner = CallPlanner(
-            self._layout, self._positions, window, self._pool_slots, uneven=kind != torch.float16
+            self._layout,
+            self._positions,
+            window,
+            self._pool_slots,
+            # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
+            uneven=kind != torch.float16,
+            fused=self._fused,
         )
         return planner.plan(wide=plain and can_attend_wide(kind))
 
     def _longer(self, plan: CallPlan) -> CallPlan | None:
         return plan.longer(self._pool_slots)
+
+    def _attended(self, plan: CallPlan, asked: Asked, levels: Levels) -> torch.Tensor:
+        last = plan.calls[-1]
+        if not isinstance(last, FusedCall):
+            return super()._attended(plan, asked, levels)
+        self._fill(plan, asked, levels)
+        return attend_fused(last, asked, levels, self._positions)
 
     def _fill(self, plan: CallPlan, asked: Asked, levels: Levels) -> None:
         for call in plan.calls:
@@ -46,6 +61,8 @@ class CpuAttention(PlannedAttention[CallPlan]):
                     _part(call, asked, levels)
                 case WideCall():
                     _wide(call, asked, levels)
+                case FusedCall():
+                    pass  # comes last, with the merge
 
 
 def _wide(call: WideCall, asked: Asked, levels: Levels) -> None:
@@ -129,7 +146,7 @@ def _strided(pool: torch.Tensor, call: TailCall, count: int) -> torch.Tensor:
     return pool.as_strided(
         (count, pool.shape[1], call.length, pool.shape[2]),
         (call.stride * slot, head, slot, number),
-        call.start * slot,
+        pool.storage_offset() + call.start * slot,
     )
 
 

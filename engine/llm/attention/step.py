@@ -105,5 +105,9 @@ class PlannedAttention(ABC, Generic[P]):
         if levels is None:
             levels = Levels.empty(prepared.plan.levels, len(query), *shape, query.device)
             prepared.levels[shape] = levels
-        self._fill(prepared.plan, asked, levels)
-        return levels.merge(sinks).to(query.dtype)
+        return self._attended(prepared.plan, asked, levels)
+
+    def _attended(self, plan: P, asked: Asked, levels: Levels) -> torch.Tensor:
+        """(T, Hq, D): every partial result, merged."""
+        self._fill(plan, asked, levels)
+        return levels.merge(asked.sinks).to(asked.query.dtype)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from plait.cache.node import Node
-from plait.engine.llm.attention import partial, planner
+from plait.engine.llm.attention import cpu, partial, planner
 from plait.engine.llm.attention.calls import OwnCall, PartCall, TailCall, WideCall
 from plait.engine.llm.attention.cpu import CpuAttention
 from plait.engine.llm.attention.cuda import CudaAttention
@@ -91,12 +91,20 @@ def written_out(
 LAYOUTS = layouts()
 
 
+@pytest.fixture
+def operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a compiler: torch's own operators."""
+    monkeypatch.setattr(cpu, "fits", lambda dtype, key_size, value_size: False)
+
+
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 5, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
     check_attention(window, extra)
 
 
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_long_runs_are_split(
@@ -111,6 +119,7 @@ def test_long_runs_are_split(
                 assert call.length <= 16
 
 
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 40])
 def test_without_the_flash_operator(monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
     monkeypatch.setattr(partial, "_FLASH_CPU", None)

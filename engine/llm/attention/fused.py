@@ -1,0 +1,113 @@
+"""Items of any shape at once, by our own kernel: what it is told, and the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from ..request import Run
+from .calls import FusedCall
+from .levels import Levels
+from .native import Step, native
+from .plan import Item, Layout
+from .step import Asked
+
+PIECE = 512
+"""Slots that are worth a task of their own, where there are fewer items than threads."""
+
+
+class UnitList:
+    """Collects the items that the kernel computes in one call."""
+
+    def __init__(self, layout: Layout) -> None:
+        items = sum(1 for _ in layout.items)
+        self._pieces = max(1, 2 * torch.get_num_threads() // max(1, items))
+        self._units: list[tuple[int, int, int, int, int, int]] = []
+        self._runs: list[Run] = []
+        self._growing: list[tuple[int, int]] = []
+
+    def pieces(self, item: Item) -> Iterator[Item]:
+        """The item, in several where that keeps more threads busy."""
+        count = 1 if item.causal else max(1, min(self._pieces, item.length // PIECE))
+        size = -(-item.length // count)
+        for first in range(0, item.length, size):
+            length = min(size, item.length - first)
+            last = first + length == item.length
+            yield replace(
+                item,
+                runs=tuple(_stretch(item.runs, first, length)),
+                position=item.position + first,
+                length=length,
+                tail=item.tail and last,
+            )
+
+    def add(self, item: Item, level: int) -> None:
+        first = len(self._runs)
+        self._runs += item.runs
+        if item.tail:
+            self._growing.append((len(self._units), len(self._runs) - 1))
+        self._units.append((item.row, item.rows, item.position, item.length, first, level))
+
+    def call(self) -> FusedCall:
+        return FusedCall(
+            units=torch.tensor(self._units, dtype=torch.int64).view(-1, 6),
+            runs=torch.tensor(self._runs, dtype=torch.int64).view(-1, 2),
+            growing=torch.tensor(self._growing, dtype=torch.int64).view(-1, 2),
+        )
+
+
+def _stretch(runs: tuple[Run, ...], skip: int, length: int) -> Iterator[Run]:
+    """`length` slots of the runs, from number `skip` on."""
+    for start, count in runs:
+        taken = min(count - skip, length)
+        if taken > 0:
+            yield start + skip, taken
+            length -= taken
+        skip = max(0, skip - count)
+
+
+def attend_fused(
+    call: FusedCall, asked: Asked, levels: Levels, positions: torch.Tensor
+) -> torch.Tensor:
+    """(T, Hq, D): fills the call's levels, and merges them with those that others have filled."""
+    attend = native().attend
+    assert attend is not None, "planned for a kernel that is not there"
+    query, keys, values = asked.query, asked.keys, asked.values
+    assert query.dtype == keys.dtype == values.dtype
+    if query.stride(-1) != 1:
+        query = query.contiguous()
+    out = query.new_empty(*query.shape[:2], values.shape[-1])
+    sinks = None if asked.sinks is None else asked.sinks.float().contiguous()
+    failed = attend(
+        Step(
+            rows=len(query),
+            heads=query.shape[1],
+            kv_heads=keys.shape[1],
+            key_size=keys.shape[2],
+            value_size=values.shape[2],
+            half=keys.dtype == torch.bfloat16,
+            threads=torch.get_num_threads(),
+            units=len(call.units),
+            levels=len(levels.outs),
+            window=asked.window or 0,
+            query_row=query.stride(0),
+            query_head=query.stride(1),
+            scale=asked.scale,
+            softcap=asked.softcap or 0.0,
+            query=query.data_ptr(),
+            keys=keys.data_ptr(),
+            values=values.data_ptr(),
+            out=out.data_ptr(),
+            outs=levels.outs.data_ptr(),
+            lses=levels.lses.data_ptr(),
+            unit=call.units.data_ptr(),
+            run=call.runs.data_ptr(),
+            position=positions.data_ptr(),
+            sinks=None if sinks is None else sinks.data_ptr(),
+        )
+    )
+    if failed:
+        raise MemoryError("no memory left for attention's tasks")
+    return out

@@ -1,0 +1,451 @@
+/* Attention of one step over the tree, on a CPU: all its items, all rows, one call a layer.
+
+   torch has no operator for this: its flash operator takes one rectangle of rows and slots at a
+   time, spends more on small ones than they contain, and widens 16-bit numbers slowly. What is
+   different here:
+
+   - Query vectors lie along the lanes of a vector register: all heads of a group, of all rows of
+     an item. Keys and values are then read number by number, each broadcast to all lanes, so that
+     they need not be transposed or copied, wherever in the pool they lie; maxima and sums of the
+     softmax go from register to register, never across one.
+   - An item is a range of rows and a list of runs of slots. What a row may see follows from
+     positions alone (not ahead of it, not behind its window), so chunks on themselves, windows
+     and shared prefixes are one case.
+   - Items are units of work, cut into tasks of one KV head and up to LANES query vectors, which
+     threads take as they get free. Every task leaves partial results (output, log-sum-exp) in
+     places of its own, and the merge reads each row's places in their order: the result does not
+     depend on which thread did what.
+
+   Softmax by blocks as in FlashAttention (Dao et al., 2022); merging of parts as in Cascade and
+   Hydragen (Juravsky et al., 2024). Numbers are added in fp32 whatever the pool's type. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+enum { W = 16, TILES = 16 }; /* numbers in a register; registers that a tile adds up in */
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#else
+enum { W = 8, TILES = 8 };
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#endif
+#ifdef __clang__
+#define chosen(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define chosen(a, b, ...) __builtin_shuffle(a, b, (bits){__VA_ARGS__})
+#endif
+typedef float vec __attribute__((vector_size(W * 4)));
+typedef int32_t bits __attribute__((vector_size(W * 4)));
+
+enum { LANES = 4 * W, KEYS = 64, FEW = 32, MOST = 256, HEADS = 64 };
+enum { ROW, ROWS, POSITION, LENGTH, RUN, LEVEL, UNIT }; /* a unit's numbers, and how many */
+
+typedef struct {
+    int64_t rows, heads, kv_heads, key_size, value_size;
+    int64_t half; /* bf16 instead of fp32: query, keys, values and out */
+    int64_t threads, units, levels, window; /* window 0: none */
+    int64_t query_row, query_head; /* numbers from one to the next */
+    float scale, softcap; /* softcap 0: none */
+    const void *query, *keys, *values;
+    void *out; /* (rows, heads, value_size) */
+    float *outs, *lses; /* (levels, rows, heads, value_size) and (levels, rows, heads) */
+    const int64_t *unit, *run; /* (units, UNIT), (runs, 2): first slot, slots */
+    const int64_t *position; /* of every row */
+    const float *sinks; /* by head, or null */
+} Step;
+
+static const float NONE = -INFINITY;
+
+#define INLINE static inline __attribute__((always_inline))
+/* Loops that need all registers to themselves. */
+#define APART static __attribute__((noinline))
+
+INLINE vec all(float x) { return x - (vec){0}; }
+INLINE vec load(const float *p) { vec v; memcpy(&v, p, sizeof v); return v; }
+INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
+/* Keeps a number in its register: compilers read it from memory again for every product. */
+INLINE vec held(vec v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+INLINE vec pick(bits which, vec a, vec b) { return (vec)(((bits)a & which) | ((bits)b & ~which)); }
+INLINE vec larger(vec a, vec b) { return pick(a > b, a, b); }
+
+/* e^x to about 1e-7 of it; 0 below -87, NaN stays. x = n ln 2 + r: 2^n by the exponent's bits,
+   e^r by its series. */
+INLINE vec exponential(vec x) {
+    const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
+    bits kept = ~(x < all(-87.0f));
+    vec z = x * 1.44269504f + magic;
+    vec n = z - magic;
+    vec r = x - n * 0.693145752f - n * 1.42860677e-6f;
+    vec p = all(1.0f / 720.0f);
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return (vec)(((bits)p + ((bits)z << 23)) & kept);
+}
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+INLINE float widened(uint16_t x) {
+    uint32_t wide = (uint32_t)x << 16;
+    float number;
+    memcpy(&number, &wide, 4);
+    return number;
+}
+
+INLINE uint16_t narrowed(float x) { /* to nearest, ties to even */
+    uint32_t wide;
+    memcpy(&wide, &x, 4);
+    if (x != x) return 0x7fc0;
+    return (uint16_t)((wide + 0x7fff + ((wide >> 16) & 1)) >> 16);
+}
+
+INLINE float number(const Step *s, const void *from, int64_t at) {
+    return s->half ? widened(((const uint16_t *)from)[at]) : ((const float *)from)[at];
+}
+
+/* Where a unit's slots are, from the first on. */
+typedef struct {
+    const int64_t *run;
+    int64_t at;
+} Reader;
+
+/* The next `count` slots as rows of numbers: in the pool itself, or widened into `wide`. Where
+   to go on. */
+static Reader locate(const Step *s, Reader reader, int64_t count, const void *pool, int64_t size,
+                     int64_t head, float *wide, const float **rows) {
+    for (int64_t i = 0; i < count; i++) {
+        while (reader.at == reader.run[1]) reader.run += 2, reader.at = 0;
+        int64_t at = ((reader.run[0] + reader.at++) * s->kv_heads + head) * size;
+        if (!s->half) {
+            rows[i] = (const float *)pool + at;
+            continue;
+        }
+        const uint16_t *from = (const uint16_t *)pool + at;
+        for (int64_t d = 0; d < size; d++) wide[i * size + d] = widened(from[d]);
+        rows[i] = wide + i * size;
+    }
+    for (int64_t i = count; i % W; i++) rows[i] = rows[count - 1]; /* whole registers */
+    return reader;
+}
+
+/* scores[i][lane] = sum over d of keys[i][d] * query[d][lane], for `count` keys. */
+INLINE void score(const float *query, const float *const *keys, int64_t size, float *scores,
+                  const int count, const int vecs) {
+    vec sum[TILES];
+    for (int i = 0; i < count * vecs; i++) sum[i] = all(0);
+    for (int64_t d = 0; d < size; d++) {
+        vec own[4];
+        for (int j = 0; j < vecs; j++) own[j] = held(load(query + (d * vecs + j) * W));
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < vecs; j++) sum[i * vecs + j] += all(keys[i][d]) * own[j];
+    }
+    for (int i = 0; i < count * vecs; i++) store(scores + i * W, sum[i]);
+}
+
+static void cap(const Step *s, float *scores, int64_t count) {
+    for (int64_t i = 0; i < count; i++) scores[i] = s->softcap * tanhf(scores[i] / s->softcap);
+}
+
+/* out[d][lane] = out[d][lane] * kept[lane] + sum over i of weights[i][lane] * values[i][d]. */
+INLINE void mix(const float *weights, const float *const *values, int64_t keys, int64_t d,
+                const vec *kept, float *out, const int count, const int vecs) {
+    vec sum[TILES];
+    for (int i = 0; i < count * vecs; i++) sum[i] = load(out + d * vecs * W + i * W) * kept[i % vecs];
+    for (int64_t k = 0; k < keys; k++) {
+        vec weight[4];
+        for (int j = 0; j < vecs; j++) weight[j] = held(load(weights + (k * vecs + j) * W));
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < vecs; j++) sum[i * vecs + j] += all(values[k][d + i]) * weight[j];
+    }
+    for (int i = 0; i < count * vecs; i++) store(out + d * vecs * W + i * W, sum[i]);
+}
+
+typedef struct {
+    float query[MOST * LANES], out[MOST * LANES], scores[KEYS * LANES];
+    float wide[2][KEYS * MOST];
+    float position[LANES];
+} __attribute__((aligned(64))) Scratch;
+
+/* Which of a block's scores no row may see become -inf. Positions are whole numbers below 2^24. */
+INLINE void hide(const Step *s, const Scratch *x, float *scores, int64_t first, int64_t keys,
+                 const int vecs) {
+    for (int j = 0; j < vecs; j++) {
+        vec own = load(x->position + j * W);
+        for (int64_t i = 0; i < keys; i++) {
+            vec at = all((float)(first + i));
+            bits hidden = at > own;
+            if (s->window) hidden |= at <= own - (float)s->window;
+            float *place = scores + (i * vecs + j) * W;
+            store(place, pick(hidden, all(NONE), load(place)));
+        }
+    }
+}
+
+/* One KV head, `lanes` query vectors of a unit: their partial results. */
+INLINE void attend(const Step *s, Scratch *x, const int64_t *unit, int64_t head, int64_t lane,
+                   int64_t lanes, const int vecs) {
+    const int64_t group = s->heads / s->kv_heads, width = vecs * W;
+    const int count = TILES / vecs;
+    float low = INFINITY, high = -INFINITY; /* the rows' positions */
+    for (int64_t m = 0; m < width; m++) {
+        int64_t vector = lane + (m < lanes ? m : 0), row = unit[ROW] + vector / group;
+        int64_t from = row * s->query_row + (head * group + vector % group) * s->query_head;
+        for (int64_t d = 0; d < s->key_size; d++)
+            x->query[d * width + m] = number(s, s->query, from + d) * s->scale;
+        float position = x->position[m] = (float)s->position[row];
+        low = position < low ? position : low;
+        high = position > high ? position : high;
+    }
+    memset(x->out, 0, sizeof(float) * s->value_size * width);
+    vec top[4], total[4];
+    for (int j = 0; j < vecs; j++) top[j] = all(-1e30f), total[j] = all(0);
+    Reader reader = {s->run + 2 * unit[RUN], 0};
+    const float *key[KEYS], *value[KEYS];
+    for (int64_t at = 0; at < unit[LENGTH]; at += KEYS) {
+        int64_t keys = least(unit[LENGTH] - at, KEYS);
+        int64_t first = unit[POSITION] + at;
+        if ((float)first > high) break;
+        locate(s, reader, keys, s->keys, s->key_size, head, x->wide[0], key);
+        reader = locate(s, reader, keys, s->values, s->value_size, head, x->wide[1], value);
+        int64_t i = 0;
+        for (; i + count <= keys; i += count)
+            score(x->query, key + i, s->key_size, x->scores + i * width, count, vecs);
+        for (; i < keys; i++)
+            score(x->query, key + i, s->key_size, x->scores + i * width, 1, vecs);
+        if (s->softcap) cap(s, x->scores, keys * width);
+        if ((float)(first + keys - 1) > low || (s->window && (float)first <= high - s->window))
+            hide(s, x, x->scores, first, keys, vecs);
+        vec kept[4];
+        for (int j = 0; j < vecs; j++) {
+            vec peak = top[j], sum = all(0);
+            for (i = 0; i < keys; i++) peak = larger(load(x->scores + (i * vecs + j) * W), peak);
+            for (i = 0; i < keys; i++) {
+                float *place = x->scores + (i * vecs + j) * W;
+                vec weight = exponential(load(place) - peak);
+                store(place, weight);
+                sum += weight;
+            }
+            kept[j] = exponential(top[j] - peak);
+            total[j] = total[j] * kept[j] + sum;
+            top[j] = peak;
+        }
+        int64_t d = 0;
+        for (; d + count <= s->value_size; d += count)
+            mix(x->scores, value, keys, d, kept, x->out, count, vecs);
+        for (; d < s->value_size; d++) mix(x->scores, value, keys, d, kept, x->out, 1, vecs);
+    }
+    for (int64_t m = 0; m < lanes; m++) {
+        int64_t vector = lane + m, row = unit[LEVEL] * s->rows + unit[ROW] + vector / group;
+        int64_t place = row * s->heads + head * group + vector % group;
+        float sum = total[m / W][m % W], share = sum == 0 ? 0 : 1 / sum;
+        float *out = s->outs + place * s->value_size;
+        s->lses[place] = sum == 0 ? NONE : top[m / W][m % W] + logf(sum);
+        for (int64_t d = 0; d < s->value_size; d++) out[d] = x->out[d * width + m] * share;
+    }
+}
+
+/* out[d] = out[d] * kept + sum over k of weights[k] * values[k][d], for `count` registers. */
+INLINE void mix_some(const float *weights, const float *const *values, int64_t keys, int64_t d,
+                     float kept, float *out, const int count) {
+    vec sum[4];
+    for (int i = 0; i < count; i++) sum[i] = load(out + d + i * W) * kept;
+    for (int64_t k = 0; k < keys; k++) {
+        vec weight = held(all(weights[k]));
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) sum[i] += load(values[k] + d + i * W) * weight;
+    }
+    for (int i = 0; i < count; i++) store(out + d + i * W, sum[i]);
+}
+
+APART void mix_row(const float *weights, const float *const *values, int64_t keys, float kept,
+                   float *out, int64_t size) {
+    int64_t d = 0;
+    for (; d + 4 * W <= size; d += 4 * W) mix_some(weights, values, keys, d, kept, out, 4);
+    for (; d < size; d += W) mix_some(weights, values, keys, d, kept, out, 1);
+}
+
+/* Sums of W registers, side by side: neighbours are added until one number of each is left. */
+INLINE vec sums(vec *part) {
+#pragma GCC unroll 4
+    for (int count = W / 2; count; count /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++)
+            part[i] = chosen(part[2 * i], part[2 * i + 1], EVEN) +
+                      chosen(part[2 * i], part[2 * i + 1], ODD);
+    return part[0];
+}
+
+/* scores[i] = sum over d of keys[i][d] * query[d], for whole registers of keys. */
+APART void score_row(const float *query, const float *const *keys, int64_t count, int64_t size,
+                      float *scores) {
+    for (int64_t i = 0; i < count; i += W) {
+        vec part[W];
+#pragma GCC unroll 16
+        for (int k = 0; k < W; k++) part[k] = all(0);
+        for (int64_t d = 0; d < size; d += W) {
+            vec own = held(load(query + d));
+#pragma GCC unroll 16
+            for (int k = 0; k < W; k++) part[k] += load(keys[i + k] + d) * own;
+        }
+        store(scores + i, sums(part));
+    }
+}
+
+/* Scores to weights, of whole registers. How much of the sums before them is kept. */
+APART float weigh(float *scores, int64_t count, float *top, float *total) {
+    vec most = all(*top), sum = all(0);
+    for (int64_t i = 0; i < count; i += W) most = larger(load(scores + i), most);
+    float peak = most[0];
+    for (int j = 1; j < W; j++) peak = most[j] <= peak ? peak : most[j];
+    for (int64_t i = 0; i < count; i += W) {
+        vec weight = exponential(load(scores + i) - peak);
+        store(scores + i, weight);
+        sum += weight;
+    }
+    float kept = expf(*top - peak);
+    *top = peak, *total *= kept;
+    for (int j = 0; j < W; j++) *total += sum[j];
+    return kept;
+}
+
+/* A single row has few query vectors, which would leave most lanes empty: here the numbers of a
+   head lie along the lanes, and all heads go side by side, as keys and values do in memory. */
+APART void attend_row(const Step *s, Scratch *x, const int64_t *unit) {
+    const int64_t group = s->heads / s->kv_heads, row = unit[ROW], own = s->position[row];
+    const int64_t key_size = s->key_size, value_size = s->value_size;
+    float top[HEADS], total[HEADS];
+    for (int64_t h = 0; h < s->heads; h++) {
+        int64_t from = row * s->query_row + h * s->query_head;
+        for (int64_t d = 0; d < key_size; d++)
+            x->query[h * key_size + d] = number(s, s->query, from + d) * s->scale;
+        top[h] = -1e30f, total[h] = 0;
+    }
+    memset(x->out, 0, sizeof(float) * s->heads * value_size);
+    Reader reader = {s->run + 2 * unit[RUN], 0}, next = reader;
+    const float *key[FEW], *value[FEW];
+    for (int64_t at = 0; at < unit[LENGTH]; at += FEW, reader = next) {
+        int64_t keys = least(unit[LENGTH] - at, FEW), width = (keys + W - 1) / W * W;
+        int64_t unseen = s->window ? own - s->window + 1 - unit[POSITION] - at : 0;
+        for (int64_t h = 0; h < s->heads; h++) {
+            if (h % group == 0) {
+                locate(s, reader, keys, s->keys, key_size, h / group, x->wide[0], key);
+                next = locate(s, reader, keys, s->values, value_size, h / group, x->wide[1], value);
+            }
+            score_row(x->query + h * key_size, key, width, key_size, x->scores);
+            if (s->softcap) cap(s, x->scores, keys);
+            for (int64_t i = 0; i < least(unseen, keys); i++) x->scores[i] = NONE;
+            for (int64_t i = keys; i < width; i++) x->scores[i] = NONE;
+            float kept = weigh(x->scores, width, top + h, total + h), *out = x->out + h * value_size;
+            mix_row(x->scores, value, keys, kept, out, value_size);
+        }
+    }
+    for (int64_t h = 0; h < s->heads; h++) {
+        int64_t place = (unit[LEVEL] * s->rows + row) * s->heads + h;
+        float share = total[h] == 0 ? 0 : 1 / total[h];
+        s->lses[place] = total[h] == 0 ? NONE : top[h] + logf(total[h]);
+        for (int64_t d = 0; d < value_size; d++)
+            s->outs[place * value_size + d] = x->out[h * value_size + d] * share;
+    }
+}
+
+/* Whether a unit is done as a single row: in one task, else in one for each KV head and LANES
+   query vectors. */
+INLINE int is_row(const Step *s, const int64_t *unit) {
+    return unit[ROWS] == 1 && s->heads <= HEADS && s->heads / s->kv_heads <= W / 2 &&
+           s->key_size % W == 0 && s->value_size % W == 0;
+}
+
+INLINE int64_t tasks_of(const Step *s, const int64_t *unit) {
+    if (is_row(s, unit)) return 1;
+    return (unit[ROWS] * (s->heads / s->kv_heads) + LANES - 1) / LANES * s->kv_heads;
+}
+
+/* The compiler must not know where it is from, or looks it up in every loop. */
+static Scratch *own_scratch(void) {
+    static _Thread_local Scratch own;
+    Scratch *x = &own;
+    __asm__("" : "+r"(x));
+    return x;
+}
+
+static void run_task(const Step *s, const int64_t *unit, int64_t task) {
+    Scratch *x = own_scratch();
+    if (is_row(s, unit)) {
+        attend_row(s, x, unit);
+        return;
+    }
+    int64_t head = task % s->kv_heads, lane = task / s->kv_heads * LANES;
+    int64_t lanes = least(unit[ROWS] * (s->heads / s->kv_heads) - lane, LANES);
+    if (lanes > 2 * W) attend(s, x, unit, head, lane, lanes, 4);
+    else if (lanes > W) attend(s, x, unit, head, lane, lanes, 2);
+    else attend(s, x, unit, head, lane, lanes, 1);
+}
+
+/* A row's head: the mean of its parts, weighted by their summed exponentials. A level that a row
+   does not use has lse -inf. A sink is one more part, whose output is zero. With one level
+   alone, lse need not be known. */
+static void merge(const Step *s, int64_t row, int64_t head) {
+    const int64_t place = row * s->heads + head, level = s->rows * s->heads;
+    const int alone = s->levels == 1 && !s->sinks;
+    float top = s->sinks ? s->sinks[head] : -1e30f, total = alone, out[MOST] = {0};
+    for (int64_t i = 0; i < s->levels; i++) {
+        float lse = s->lses[i * level + place];
+        top = lse <= top ? top : lse;
+    }
+    if (s->sinks) total = expf(s->sinks[head] - top);
+    for (int64_t i = 0; i < s->levels; i++) {
+        float weight = alone ? 1 : expf(s->lses[i * level + place] - top);
+        const float *part = s->outs + (i * level + place) * s->value_size;
+        if (weight == 0) continue;
+        if (!alone) total += weight;
+        for (int64_t d = 0; d < s->value_size; d++) out[d] += weight * part[d];
+    }
+    const float share = 1 / total;
+    for (int64_t d = 0; d < s->value_size; d++) {
+        int64_t to = place * s->value_size + d;
+        if (s->half) ((uint16_t *)s->out)[to] = narrowed(out[d] * share);
+        else ((float *)s->out)[to] = out[d] * share;
+    }
+}
+
+/* Fills the levels that the units name, then merges all levels. 0, or 1 without memory. */
+int plait_attend(const Step *s) {
+    int64_t *ends = malloc((s->units + 1) * sizeof(int64_t)); /* tasks before each unit */
+    if (!ends) return 1;
+    ends[0] = 0;
+    for (int64_t i = 0; i < s->units; i++)
+        ends[i + 1] = ends[i] + tasks_of(s, s->unit + i * UNIT);
+#pragma omp parallel num_threads(s->threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < ends[s->units]; task++) {
+            int64_t unit = 0, last = s->units - 1;
+            while (unit < last) {
+                int64_t middle = (unit + last + 1) / 2;
+                if (ends[middle] <= task) unit = middle;
+                else last = middle - 1;
+            }
+            run_task(s, s->unit + unit * UNIT, task - ends[unit]);
+        }
+#pragma omp for schedule(static)
+        for (int64_t at = 0; at < s->rows * s->heads; at++) merge(s, at / s->heads, at % s->heads);
+    }
+    free(ends);
+    return 0;
+}
