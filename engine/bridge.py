@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
 from ..dag.errors import EngineError
@@ -63,6 +64,13 @@ class LoopThread:
         asyncio.run_coroutine_threadsafe(_end(), loop)
         if threading.current_thread() is not thread:
             thread.join(timeout=2 * GRACE)
+
+
+def cancel(work: asyncio.Future[Any] | None) -> None:
+    """Cancel work, from whatever thread or event loop; nothing if its own is closed."""
+    if work is not None:
+        with suppress(RuntimeError):
+            work.get_loop().call_soon_threadsafe(work.cancel)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

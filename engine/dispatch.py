@@ -30,10 +30,11 @@ class _Line:
     tickets: dict[Ticket, None] = field(default_factory=dict)
     seconds: float = 0.0
     missing: int = 0
+    begun: int = 0
 
     def waiting(self, queued: int) -> int:
-        """Calls that nobody has begun."""
-        return min(len(self.tickets), self.missing + queued)
+        """Calls that nobody has begun. A rehearsal does not tell which those are, but how many."""
+        return min(len(self.tickets) - self.begun, self.missing + queued)
 
 
 class Dispatch:
@@ -100,6 +101,12 @@ class Dispatch:
         self._missing[ticket.worker] += change
         self._lines[ticket.worker][ticket.model].missing += change
 
+    def begun(self, ticket: Ticket) -> None:
+        """An engine computes a call: it stays where it is."""
+        assert ticket.worker is not None
+        self._lines[ticket.worker][ticket.model].begun += not ticket.begun
+        ticket.begun = True
+
     def ends(self, ticket: Ticket, seconds: float | None = None) -> None:
         """A call has left its worker. `seconds`: of work that it was; None when it goes elsewhere,
         or came to nothing."""
@@ -109,11 +116,12 @@ class Dispatch:
             self.waits(ticket, False)
         line = self._lines[worker][ticket.model]
         del line.tickets[ticket]
+        line.begun -= ticket.begun
         line.seconds -= ticket.seconds
         if not line.tickets:
             del self._lines[worker][ticket.model]
         self.routes.ends(worker)
-        ticket.worker = None
+        ticket.worker, ticket.begun = None, False
         if seconds is not None:
             self.work.ended(ticket.model, ticket.seconds, seconds)
             self.stealing.worked(worker, ticket.model, seconds)
@@ -146,7 +154,7 @@ class Dispatch:
             line = lines.get(steal.model)
             if line is None or worker == steal.worker:
                 continue
-            there = (t for t in reversed(line.tickets) if t.taken is None)
+            there = (t for t in reversed(line.tickets) if t.taken is None and not t.begun)
             last = sorted(there, key=lambda t: (not t.missing, t.priority))
             found += last[: line.waiting(sites[worker].queued.get(steal.model, 0))]
         found.sort(key=lambda t: (not t.missing, t.priority))
@@ -197,7 +205,7 @@ class Dispatch:
 
     def _queue(self, model: str, thief: int, sites: Sequence[Site]) -> Queue | None:
         """The calls of a model that wait for workers other than this one."""
-        calls, seconds, ahead, workers = 0, 0.0, 0.0, 0
+        calls, begun, seconds, ahead, workers = 0, 0, 0.0, 0.0, 0
         for worker, lines in enumerate(self._lines):
             line, site = lines.get(model), sites[worker]
             if worker == thief or (line is None and model not in site.coming):
@@ -207,9 +215,10 @@ class Dispatch:
                 continue
             waiting = line.waiting(site.queued.get(model, 0))
             each = self.work.ratio(model) * line.seconds / len(line.tickets)
-            calls, seconds, workers = calls + waiting, seconds + waiting * each, workers + 1
+            calls, begun = calls + waiting, begun + len(line.tickets) - waiting
+            seconds, workers = seconds + waiting * each, workers + 1
             ahead += sum(self._left(m, other, site) for m, other in lines.items())
-        return Queue(model, calls, seconds, ahead, workers) if calls else None
+        return Queue(model, calls, seconds, ahead, workers, begun) if calls else None
 
     def _left(self, model: str, line: _Line, site: Site) -> float:
         """Seconds that a worker has to do for a model. Calls that have begun are half done."""

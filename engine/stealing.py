@@ -41,6 +41,8 @@ class Queue:
     ahead: float
     """Of everything that these workers have to do, loads and other models' calls included."""
     workers: int
+    begun: int = 0
+    """Calls that somebody has begun, and that nobody takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Steal:
     """Seconds by which all are answered sooner."""
     least: float
     """What it must save at least."""
+    begun: int = 0
+    """Calls that have begun where they are, and stay there."""
 
     @property
     def worth(self) -> bool:
@@ -88,10 +92,11 @@ class Steal:
         verdict = f"takes {self.calls} of" if self.worth else "leaves"
         need = f", {seconds_text(self.least)} are asked" if self.least else ""
         told = "".join(f"{part}, " for part in parts)
+        stay = f" beside {self.begun} that have begun and stay" if self.begun else ""
         return (
             f"worker {self.worker} idles, {what} {self.model!r} and {verdict} {self.waiting} calls "
-            f"that wait for {seconds_text(self.wait)} elsewhere: {told}"
-            f"saves {seconds_text(max(0.0, self.saved))}{need}"
+            f"that nobody has begun and that wait for {seconds_text(self.wait)} elsewhere{stay}: "
+            f"{told}saves {seconds_text(max(0.0, self.saved))}{need}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def weigh(queue: Queue, chance: Chance, worth: float = WORTH) -> Steal:
     calls = math.ceil(queue.calls * (moved / queue.seconds)) if queue.seconds > 0 else 0
     return Steal(
         chance.worker, queue.model, calls, queue.calls, queue.ahead / k, load, chance.out,
-        chance.back, moved / k - chance.back, worth * (load + chance.back),
+        chance.back, moved / k - chance.back, worth * (load + chance.back), queue.begun,
     )  # fmt: skip
 
 

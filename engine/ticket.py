@@ -27,5 +27,7 @@ class Ticket:
     """Who has it."""
     missing: bool = False
     """It waits for its model to be loaded."""
+    begun: bool = False
+    """The engine computes it."""
     taken: int | None = None
     """Who has taken it over, until it has come there."""

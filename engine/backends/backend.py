@@ -42,6 +42,8 @@ class Call:
     waits: Callable[[bool], None] | None = None
     """Told True when the call begins to wait for a model that is not in memory, False when it has
     come (or the call is cancelled)."""
+    begun: Callable[[], None] | None = None
+    """Told when an engine begins to compute the call, in the event loop that it came from."""
     taken: Callable[[int], None] | None = None
     """Told the number of the worker that takes the call, where there are several; again when
     another takes it over."""

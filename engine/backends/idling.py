@@ -7,11 +7,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from ...dag.dispatching import Site
+from ..bridge import cancel
 from ..dispatch import Dispatch
 from ..routing import REST
 from ..stealing import Steal
@@ -114,9 +113,3 @@ class Idling:
                 del self._guests[worker]
         if not task.cancelled():
             self._look()
-
-
-def cancel(work: asyncio.Future[Any]) -> None:
-    """Cancel work, from whatever event loop; nothing if its own is closed."""
-    with suppress(RuntimeError):
-        work.get_loop().call_soon_threadsafe(work.cancel)

@@ -128,7 +128,7 @@ class LocalBackend:
             sampling = self._supported(call)
             done = await llm.generate(
                 token_ids, sampling, priority=call.priority, seed=call.seed, salt=call.salt,
-                expected_tokens=call.expected,
+                expected_tokens=call.expected, on_begin=call.begun,
             )  # fmt: skip
             ends = call.last is None or call.last(done)
             if call.still_wanted is not None and ends:

@@ -24,12 +24,13 @@ from ...dag.estimates import Estimates
 from ...dag.logical import Plan
 from ...dag.messages import Message, Prompt
 from ...dag.placement import Stage
+from ..bridge import cancel
 from ..dispatch import Dispatch
 from ..generation import Generation
 from ..ticket import Ticket
 from ..watch import ON
 from .backend import Call
-from .idling import Idling, cancel
+from .idling import Idling
 from .local import LocalBackend
 from .placing import placement_for
 from .sites import Sites
@@ -108,12 +109,20 @@ class Workers:
             if call.waits is not None:
                 call.waits(missing)
 
+        def begun() -> None:
+            with self._lock:
+                if ticket.worker == chosen:
+                    self._dispatch.begun(ticket)
+            if call.begun is not None:
+                call.begun()
+
         has = [worker.has(call.model) for worker in self.workers]
         with self._lock:
             chosen = self._dispatch.choose(ticket, has)
             self._idling.at_home(chosen)
             view, ahead = self._dispatch.homes.view, call.ahead
-            told = replace(call, waits=waits, ahead=None if ahead is None else view(ahead, chosen))
+            mine = None if ahead is None else view(ahead, chosen)
+            told = replace(call, waits=waits, begun=begun, ahead=mine)
             if call.taken is not None:
                 call.taken(chosen)
             work = asyncio.ensure_future(self.workers[chosen].generate(told))

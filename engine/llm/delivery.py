@@ -23,8 +23,18 @@ class GenerateCall:
     future: asyncio.Future[list[Generation]]
     requests: list[Request]
     on_token: OnToken | None = None
+    on_begin: Callable[[], object] | None = None
+    """To be called on the caller's loop when the first of them is admitted."""
     done: dict[int, Generation] = field(default_factory=dict)
     """Finished generations, by request number."""
+
+    def __post_init__(self) -> None:
+        if self.on_begin is not None:
+            self.requests[0].on_begin = self.begin
+
+    def begin(self) -> None:
+        if self.on_begin is not None:
+            self._on_loop(self.on_begin)
 
     def close(self) -> None:
         """Fail it because the engine was closed."""

@@ -109,11 +109,13 @@ class LLM:
         seed: int | None = None,
         expected_tokens: int | None = None,
         on_token: OnToken | None = None,
+        on_begin: Callable[[], object] | None = None,
     ) -> list[Generation]:
         """`sampling.n` generations. Cancelling the awaiting task frees everything at once.
 
         `seed` is used when the sampling has none of its own. `expected_tokens` is how many tokens
-        the caller expects, for admission; max_tokens unless told.
+        the caller expects, for admission; max_tokens unless told. `on_begin` is called on the
+        caller's loop once it no longer waits for its turn.
         """
         requests = self._intake.requests(
             token_ids,
@@ -125,7 +127,7 @@ class LLM:
             shown=on_token is not None,
         )
         future: asyncio.Future[list[Generation]] = asyncio.get_running_loop().create_future()
-        call = GenerateCall(future, requests, on_token)
+        call = GenerateCall(future, requests, on_token, on_begin)
         self._thread.post(lambda: self._serving.submit(call), call.close)
         try:
             return await future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ class Request:
     """Positions its pages reach."""
     path: list[Node] = field(default_factory=list)
     path_version: int = -1
+    on_begin: Callable[[], object] | None = None
+    """To be called when it is admitted, on the step thread; again after it has given way."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt)

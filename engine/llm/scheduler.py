@@ -178,6 +178,8 @@ class Scheduler:
                 self._stuck = (self.changes, budget)
                 return
             queue.start(request)
+            if request.on_begin is not None:
+                request.on_begin()
             insort(self.running, request, key=order)
             count = min(request.left, budget)
             chunks.append(Chunk(request, request.computed, count))

@@ -21,7 +21,7 @@ class Worker:
 
     there: set[str]
     moving: str | None = None
-    running: dict[Ticket, int] = field(default_factory=dict)
+    running: set[Ticket] = field(default_factory=set)
     queue: list[Ticket] = field(default_factory=list)
 
 
@@ -96,17 +96,16 @@ class Fleet:
     def _start(self, number: int, ticket: Ticket) -> None:
         worker = self.workers[number]
         worker.queue.remove(ticket)
-        begun = worker.running[ticket] = next(self.order)
+        worker.running.add(ticket)
         if ticket.missing:
             self.dispatch.waits(ticket, False)
+        self.dispatch.begun(ticket)
         # So many at once share a worker: each takes as many times its work.
         seconds = ticket.seconds * self.at_once * self.took
-        self.at(seconds, lambda: self._end(number, ticket, begun))
+        self.at(seconds, lambda: self._end(number, ticket))
 
-    def _end(self, number: int, ticket: Ticket, begun: int) -> None:
-        if self.workers[number].running.get(ticket) != begun:
-            return  # it was taken elsewhere, and begins anew there
-        del self.workers[number].running[ticket]
+    def _end(self, number: int, ticket: Ticket) -> None:
+        self.workers[number].running.remove(ticket)
         self.dispatch.ends(ticket, ticket.seconds * self.took)
         self.done.append(ticket)
         self.again(ticket, self)
@@ -151,8 +150,8 @@ class Fleet:
         for ticket in self.dispatch.taken(steal, sites):
             assert ticket.worker is not None
             worker = self.workers[ticket.worker]
-            if worker.running.pop(ticket, None) is None:
-                worker.queue.remove(ticket)
+            assert ticket not in worker.running, "who waits was not taken first"
+            worker.queue.remove(ticket)
             self.dispatch.ends(ticket)
             self._begin(ticket)
         self._advance()

@@ -116,6 +116,30 @@ def test_a_model_is_asked_for_until_its_calls_have_been_made() -> None:
     assert unknown.asked("small", 0)
 
 
+def test_calls_that_have_begun_are_not_taken_over() -> None:
+    dispatch = Dispatch(2)
+    calls = [ticket(f"{i}", row=f"{i}", seconds=1.0, priority=float(i % 3)) for i in range(9)]
+    for call in calls:
+        dispatch.begins(call, 0)
+    begun = [call for call in calls if call.priority == 0.0]  # whose turn would come last
+    for call in (*begun, *begun):
+        dispatch.begun(call)
+    sites = [Site(frozenset("m"), queued={"m": 9}), Site(frozenset("m"))]  # it was 9 just before
+    steal = dispatch.steal(1, sites)
+    assert steal is not None and (steal.waiting, steal.begun) == (6, 3)
+    assert "that nobody has begun" in steal.why and "beside 3 that have begun" in steal.why
+    taken = dispatch.taken(steal, sites)
+    assert len(taken) == steal.calls and not set(taken) & set(begun)
+    assert [call.priority for call in taken] == sorted(call.priority for call in taken)
+    for call in taken:  # and begin anew where they come
+        dispatch.ends(call)
+        dispatch.begins(call, 1)
+        dispatch.begun(call)
+    for call in calls:
+        dispatch.ends(call, 1.0)
+    assert dispatch.idle(0) and dispatch.idle(1) and not any(call.begun for call in calls)
+
+
 actions = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.sampled_from("ab")))
 
 
@@ -134,12 +158,14 @@ def test_no_call_is_lost_whatever_happens(steps: list[tuple[int, int, str]]) -> 
             there.append(call)
             if kind == 0:
                 dispatch.waits(call, True)
+            if kind == 1:
+                dispatch.begun(call)
         elif kind == 3 and there:
             dispatch.ends(there.pop(place % len(there)), 1.0)
         elif dispatch.idle(place):
             steal = dispatch.steal(place, sites)
             for taken in dispatch.taken(steal, sites) if steal is not None else ():
-                assert taken in there and taken.worker != place
+                assert taken in there and taken.worker != place and not taken.begun
                 dispatch.ends(taken)
                 worker = dispatch.choose(taken, [True] * 3)
                 assert worker == place

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -374,6 +375,64 @@ def test_calls_of_one_event_loop_are_taken_over_in_another() -> None:
     other.join(10)
     assert found == [DONE] * 8
     assert workers._dispatch.routes.under_way == [0, 0] and not workers._under_way
+
+
+class Queueing(Door):
+    """Its model does one call at a time."""
+
+    def __init__(self, there: bool) -> None:
+        super().__init__(there)
+        self.turn, self.waiting, self.lost = asyncio.Semaphore(1), 0, 0
+
+    async def generate(self, call: Call) -> list[Generation]:
+        assert call.begun is not None
+        self.waiting += 1
+        begun = False
+        try:
+            async with self.turn:
+                self.waiting -= 1
+                begun = True
+                call.begun()
+                await self.opened.wait()
+                return DONE
+        except asyncio.CancelledError:
+            self.stopped += 1
+            self.waiting -= not begun
+            self.lost += begun
+            raise
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        return {"m": SimpleNamespace(kv_tokens=1_000)} if self.there else {}
+
+    def counters(self) -> dict[str, Any]:
+        return {"m": SimpleNamespace(waiting=self.waiting)} if self.there else {}
+
+
+async def test_what_a_worker_has_begun_stays_there() -> None:
+    first, second = Queueing(there=True), Queueing(there=False)
+    workers = Workers([first, second])  # type: ignore[list-item]
+    workers._dispatch.homes.follow(Placement((stage("m", ""),), exact=True), {})
+    told: list[int] = []
+    calls = [
+        Call(f"{i}", Sampling(), "m", node="asked", priority=float(i),
+             begun=lambda i=i: told.append(i))  # type: ignore[misc]
+        for i in range(8)
+    ]  # fmt: skip
+    asked = [asyncio.create_task(workers.generate(call)) for call in calls]
+    await asyncio.sleep(0)
+    second.there = True
+    second.opened.set()
+    left = set(asked)
+    while len(left) > 1:
+        done, left = await asyncio.wait(left, timeout=10, return_when="FIRST_COMPLETED")
+        assert done, "calls wait for a worker that never ends while another idles"
+    assert left == {asked[0]} and told[0] == 0, "whose turn would come last runs already"
+    assert not first.lost and first.stopped == 7 and sorted(told) == list(range(8))
+    stolen = workers._dispatch.stealing.log[0]
+    assert (stolen.waiting, stolen.begun) == (7, 1) and "nobody has begun" in stolen.why
+    first.opened.set()
+    assert await asked[0] == DONE
 
 
 async def test_an_answer_is_not_lost_when_its_cost_cannot_be_told(

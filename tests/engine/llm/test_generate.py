@@ -83,6 +83,28 @@ def test_a_row_whose_allowed_tokens_the_model_rules_out_has_no_token() -> None:
     assert choose(logits, draws).tokens == [None, 3]
 
 
+async def test_who_is_admitted_is_told_so(engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = engine(max_running=1)
+    slowly(llm, monkeypatch)
+    told: list[str] = []
+    long = Sampling(max_tokens=20, ignore_eos=True, n=2, temperature=1.0)
+    first = asyncio.create_task(
+        llm.generate([1, 2, 3], long, on_begin=lambda: told.append("first"))
+    )
+    second = asyncio.create_task(
+        llm.generate([4, 5, 6], Sampling(max_tokens=1), on_begin=lambda: told.append("second"))
+    )
+    dropped = asyncio.create_task(
+        llm.generate([7, 8, 9], Sampling(max_tokens=1), on_begin=lambda: told.append("dropped"))
+    )
+    while not told:
+        await asyncio.sleep(0.001)
+    assert told == ["first"] and not second.done()
+    dropped.cancel()
+    await asyncio.gather(first, second)
+    assert told == ["first", "second"]
+
+
 @pytest.mark.parametrize("length", [9, 16, 30, 41])
 async def test_n_generations_share_their_prompt(engine: Build, length: int) -> None:
     llm = engine()
