@@ -48,6 +48,8 @@ def explain(plan: Plan, cost: Cost | None = None) -> str:
         lines.append(f"prefill: {asked:,} tokens in calls to make, {computed:,} to compute")
     elif plan.prefixes is not None and plan.prefixes.asked:
         lines.append("prefill: " + prefill(plan.prefixes))
+    if plan.trials is not None and plan.trials.orders > 1:
+        lines.append(f"order of rows: {plan.trials}")
     if plan.placement is not None:
         lines.append(plan.placement.explain())
     return "\n".join(lines)
@@ -187,7 +189,8 @@ def _memory(cost: Cost) -> Iterator[str]:
         yield f"KV on the host: {out} to offload what is evicted, {back} to restore it"
     if found.failed_calls:
         yield f"too long: {_count(found.failed_calls, 'call')} would outgrow the KV memory and fail"
-    if found.idle_seconds > cost.seconds / 100:
+    # Where no tool runs, it is the time from one call to the next.
+    if found.tool_seconds and found.idle_seconds > cost.seconds / 100:
         yield f"waiting: {seconds_text(found.idle_seconds)} in which only tools run"
 
 

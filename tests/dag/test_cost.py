@@ -18,7 +18,7 @@ from plait.dag.longest import critical_path
 from plait.dag.plan import Plan, make_plan
 from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
-from plait.dag.rehearsed import Rehearsed
+from plait.dag.rehearsed import Rehearsed, Tasks
 from plait.dag.serving import Used
 from plait.dag.workflow import as_workflow
 
@@ -171,6 +171,16 @@ def test_what_a_host_tier_would_take_is_told_where_something_is_evicted() -> Non
         text = told_cost(cost_of(plan, Profile({"default": costs}), Rehearsed(used=used)))
         line = "KV on the host: 4.00 s to offload what is evicted, 2.00 s to restore it"
         assert (line in text) == (evicted > 0 and isinstance(costs, Moving)), text
+
+
+@pytest.mark.parametrize(("looked", "told"), [(Tasks(1, seconds=0.5), True), (Tasks(1), False)])
+def test_only_where_tools_run_does_the_engine_wait_for_them(looked: Tasks, told: bool) -> None:
+    plan = plan_of(chain, [{"text": "a"}])
+    asked = Tasks(2, seconds=0.2, prompt=4)
+    for nodes in ({"ask": asked}, {"ask": asked, "look": looked}):
+        found = Rehearsed(seconds=1.0, waited=0.5, nodes=nodes)
+        text = told_cost(cost_of(plan, Profile({"default": Flat()}), found))
+        assert ("in which only tools run" in text) == (told and "look" in nodes), text
 
 
 def test_predicted_beside_actual() -> None:
