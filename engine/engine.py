@@ -23,7 +23,7 @@ from .generation import Generation
 from .given import all_rows, known_inputs, prompts_of, rows_of
 from .known import make_known_calls
 from .options import DEFAULT_WINDOW, Options
-from .planning import check_disabled, kv_tokens, plan_for
+from .planning import check_disabled, kv_tokens, planned
 from .row import Row, RowIn
 from .row_stream import RowStream
 from .run import Run
@@ -182,7 +182,7 @@ class Engine:
         found, off = as_workflow(workflow), self._choose(None, disable).disable
         batch, memory = [(found, all_rows(rows))], kv_tokens(self.backend)
         known = await make_known_calls([(w, len(rows)) for w, rows in batch], off)
-        plan = await asyncio.to_thread(plan_for, batch, off, memory, known)
+        plan = await planned(batch, off, memory, known)
         if isinstance(self.backend, Places):  # it may load torch, and searches
             plan = await asyncio.to_thread(self.backend.placed, plan)
         return plan

@@ -6,7 +6,6 @@ there. LLM calls go to the backend, tools run beside them; nothing here blocks t
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +28,7 @@ from .live import run_live
 from .llm_calls import run_llm_call
 from .options import Options
 from .planner_tasks import run_planned
-from .planning import arranged, first_models, kv_tokens, left, plan_for, sharings, unplanned
+from .planning import arranged, first_models, kv_tokens, left, planned, sharings, unplanned
 from .program import Program
 from .row import Row, RowIn, RowState
 from .run import Stats
@@ -39,9 +38,6 @@ from .tool_calls import run_tool_call
 from .values import read_inputs
 from .waits import Waits
 from .wiring import Wiring
-
-PLANNED_INLINE = 1_000
-"""Larger batches are planned in a thread, so that the event loop goes on."""
 
 
 class Executor:
@@ -127,10 +123,7 @@ class Executor:
         if isinstance(rows, list):
             batch, memory = [(self.workflow, rows)], kv_tokens(self.backend)
             known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
-            if len(rows) > PLANNED_INLINE:
-                plan = await asyncio.to_thread(plan_for, batch, disable, memory, known)
-            else:
-                plan = plan_for(batch, disable, memory, known)
+            plan = await planned(batch, disable, memory, known)
             plan = await arranged(plan, self.backend, expected)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -24,8 +25,14 @@ from .row import Item, RowIn
 from .sharing import Sharing, reads_may_merge
 from .single_flight import SingleFlight
 
-SINGLE_FLIGHT, LIVENESS = "single_flight", "liveness"
-"""Names by which what is done at run time is disabled, beside the names of the rules."""
+SINGLE_FLIGHT, LIVENESS, TRY_ORDERS = "single_flight", "liveness", "try_orders"
+"""Names by which what comes after the rules is disabled, beside the names of the rules."""
+INLINE_ROWS = 1_000
+"""Batches of more rows are planned in a thread, so that the event loop goes on."""
+INLINE_CHARACTERS = 2_000_000
+"""So are those with more characters in their texts: 20 ms or so are planned inline."""
+VALUE = 100
+"""Characters that cost a plan as much as one more value."""
 
 
 def plan_for(
@@ -35,6 +42,34 @@ def plan_for(
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
     return plan_together(given, disable=rules_off(True, disable), memory=memory, known=known)
+
+
+async def planned(
+    batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
+    memory: float | None = None, known: Known = NOTHING,
+) -> Plan:  # fmt: skip
+    """The plan of `plan_for`. The event loop goes on, but for a moment."""
+    if _few(batches):
+        return plan_for(batches, disable, memory, known)
+    return await asyncio.to_thread(plan_for, batches, disable, memory, known)
+
+
+def _few(batches: Sequence[tuple[Workflow, Sequence[RowIn]]]) -> bool:
+    """Whether rows are so few, and what they hold is so little, that a plan takes a moment. No more
+    is looked at than that."""
+    if sum(len(rows) for _, rows in batches) > INLINE_ROWS:
+        return False
+    left = INLINE_CHARACTERS
+    values: list[Any] = [row for _, rows in batches for row in contents(rows)]
+    while values and left > 0:
+        value = values.pop()
+        if isinstance(value, str):
+            left -= len(value)
+        elif isinstance(value, list | tuple | Mapping):
+            left -= VALUE * len(value)
+            if left > 0:
+                values += value.values() if isinstance(value, Mapping) else value
+    return left > 0
 
 
 async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None) -> Plan:
@@ -57,9 +92,9 @@ def kv_tokens(backend: Backend) -> float | None:
     return min((model["kv_tokens"] for model in models if "kv_tokens" in model), default=None)
 
 
-def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
+async def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
     """The plan of a run that is not planned: every call of every row, as the workflow says."""
-    return plan_for([(workflow, rows)], rules_off(False))
+    return await planned([(workflow, rows)], rules_off(False))
 
 
 def rules_off(plan: bool, disable: Collection[str] = ()) -> list[str]:
@@ -90,9 +125,9 @@ def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:
 
 
 def check_disabled(names: Collection[str], plan: bool = True) -> None:
-    """Raise ConfigError for a name that neither a rule nor a run-time optimization has, and for any
+    """Raise ConfigError for a name that neither a rule nor what comes after them has, and for any
     name on a command line that asks for no plan."""
-    check_names(names, further=(SINGLE_FLIGHT, LIVENESS))
+    check_names(names, further=(SINGLE_FLIGHT, LIVENESS, TRY_ORDERS))
     if names and not plan:
         given = ", ".join(names)
         raise ConfigError(f"--no-plan and --disable {given} contradict: no plan has no rules")

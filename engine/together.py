@@ -12,7 +12,7 @@ from .backends.backend import Backend
 from .executor import Executor
 from .known import make_known_calls
 from .options import Options
-from .planning import arranged, as_written, first_models, kv_tokens, left, plan_for, sharings
+from .planning import arranged, as_written, first_models, kv_tokens, left, planned, sharings
 from .row import RowIn
 from .run import Run
 
@@ -33,7 +33,7 @@ async def run_together(
     start = time.perf_counter()
     known = await make_known_calls([(w, len(rows)) for w, rows in batches], options.disable)
     memory = kv_tokens(backend)
-    plan = await asyncio.to_thread(plan_for, batches, options.disable, memory, known)
+    plan = await planned(batches, options.disable, memory, known)
     plan = await arranged(plan, backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)
@@ -56,5 +56,5 @@ async def _finish(executor: Executor, rows: list[RowIn], plan: Plan | None) -> R
     executor.stats.rows_total = len(rows)
     done = [row async for row in executor.run(rows)]
     done.sort(key=lambda row: row.index)
-    plan = plan or executor.plan or as_written(executor.workflow, rows)
+    plan = plan or executor.plan or await as_written(executor.workflow, rows)
     return Run(done, executor.stats, plan)

@@ -20,7 +20,8 @@ from plait import Engine, llm, tool, workflow
 from plait.dag.logical import Plan
 from plait.engine.backends.backend import Call
 from plait.engine.loading import load
-from plait.engine.planning import plan_for
+from plait.engine.planning import INLINE_CHARACTERS, INLINE_ROWS, plan_for
+from plait.engine.row import Item, RowIn
 from plait.testing import FakeBackend, from_function, prompt_text, scripted
 
 
@@ -514,19 +515,40 @@ async def test_async_twins_work_on_the_callers_loop() -> None:
         assert "draft" in str(await engine.aexplain(draft, [{"topic": "x"}]))
 
 
-async def test_planning_leaves_the_callers_loop_free(monkeypatch: pytest.MonkeyPatch) -> None:
+LONG = "a" * INLINE_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("rows", "inline"),
+    [
+        ([{"topic": "x"}] * 3, True),
+        ([{"topic": "x"}] * (INLINE_ROWS + 1), False),
+        ([{"topic": LONG}], False),
+        ([{"topic": LONG[:9_000]}] * 300, False),
+        ([{"topic": "x", "pages": [{"text": LONG}]}], False),
+        ([{"topic": "x", "numbers": list(range(30_000))}], False),
+        ([Item("a", 0, {"topic": LONG})], False),
+        ([Item("a", 0, {"topic": "x"}), plait.InputError("no row"), {"topic": None}], True),
+    ],
+)
+async def test_planning_leaves_the_callers_loop_free(
+    monkeypatch: pytest.MonkeyPatch, rows: list[RowIn], inline: bool
+) -> None:
+    """However few the rows are: texts may be long."""
     threads: list[threading.Thread] = []
 
     def planning(*given: Any) -> Plan:
         threads.append(threading.current_thread())
         return plan_for(*given)
 
-    for module in ("engine", "together"):
-        monkeypatch.setattr(f"plait.engine.{module}.plan_for", planning)
+    monkeypatch.setattr("plait.engine.planning.plan_for", planning)
     async with Engine(backend="fake") as engine:
-        await engine.aexplain(draft, [{"topic": "x"}])
-        await engine.arun_together([(draft, [{"topic": "x"}]), (extract, [{"text": "y"}])])
-    assert len(threads) == 2 and threading.current_thread() not in threads
+        await engine.aexplain(draft, rows)
+        await engine.arun_together([(draft, rows), (extract, [{"text": "y"}])])
+        await engine.arun(draft, rows)
+        await engine.arun(draft, rows, plan=False)
+    here = [thread is threading.current_thread() for thread in threads]
+    assert here == [inline] * 4
 
 
 async def test_the_sync_interface_works_while_a_loop_runs(engine: Engine) -> None:

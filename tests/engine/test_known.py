@@ -220,7 +220,7 @@ def test_what_takes_long_is_left_to_the_run(kind: str, monkeypatch: pytest.Monke
         return plan_for(*given)
 
     monkeypatch.setattr(known, "CALL_SECONDS", 0.02)
-    monkeypatch.setattr("plait.engine.executor.plan_for", planning)
+    monkeypatch.setattr("plait.engine.planning.plan_for", planning)
 
     @tool(effect="pure", name="slow")
     def plain(name: str) -> str:
