@@ -7,17 +7,19 @@ but its counters. `stop` lets what is under way finish, `abort` does not.
 from __future__ import annotations
 
 import asyncio
-import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from ..dag.errors import first_line
+from ..dag.cost import Cost
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.profile import Costs
+from .aside import Looked, aside, explaining
+from .bridge import cancel
 from .engine import Engine
 from .executor import Executor
 from .history import expected, learn
@@ -33,10 +35,10 @@ from .settings import Settings
 from .trace import trace_json
 from .watch import INTERVAL, Watch, Watchable
 
-log = logging.getLogger("plait")
-
 TICK = 0.25
 """Seconds between snapshots for the progress display; every second one also syncs to disk."""
+EXPLAINED = 5.0
+"""Seconds that a run waits at its end for what only explains it, or a tenth of its own if more."""
 Reason = Literal["interrupted", "max_errors", "output"]
 """Why no further rows were admitted: a signal, too many failed rows, results cannot be written."""
 
@@ -64,7 +66,8 @@ class Batch:
         self._todo = sum(id not in before for id in rows.lines)
         self._executor.stats.rows_total = self._todo
         self._allowed = settings.errors_allowed(len(rows))
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._explaining: asyncio.Task[None] | None = None
         backend = engine.backend
         self._watched = backend if isinstance(backend, Watchable) else None
         self._watch = Watch(self._watched.counters() if self._watched else None)
@@ -92,16 +95,16 @@ class Batch:
         return self.stats.rows_failed + sum(s != "ok" for s in self.before.values())
 
     def stop(self, reason: Reason) -> None:
-        """Admit no further rows; those under way finish."""
+        """Admit no further rows; those under way finish. What only explains the run is left out."""
         self.stopped = self.stopped or reason
         self._executor.stop()
+        cancel(self._explaining)
 
     def abort(self) -> None:
         """Cancel what is under way. To be called in the thread that runs the batch."""
+        self.stop("interrupted")
         self.stopped = "interrupted"
-        self._executor.stop()
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        cancel(self._task)
 
     async def execute(self, tick: Callable[[], None] = lambda: None) -> None:
         """Run the rows that have no result yet and write what comes of them.
@@ -110,16 +113,25 @@ class Batch:
         is on disk.
         """
         ticking = asyncio.gather(self._tick(tick), self._look())
-        self._task = asyncio.create_task(self._drain())  # of its own: `abort` ends it, not us
+        # Tasks of their own: `stop` and `abort` end them, not us.
+        self._task = asyncio.create_task(self._drain())
         try:
-            await self._task
-        except asyncio.CancelledError:
-            if self.stopped is None:
-                raise
+            await self._until(self._task)
         finally:
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
             self.finish()
+        if self.complete and self.stopped != "interrupted":
+            self._explaining = asyncio.create_task(self._expect())
+            await self._until(self._explaining)
+
+    async def _until(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task, which a stop may cancel."""
+        try:
+            await task
+        except asyncio.CancelledError:
+            if self.stopped is None:
+                raise
 
     async def _drain(self) -> None:
         items = self.rows.items(without=self.before)
@@ -170,11 +182,8 @@ class Batch:
                 put()
             except OSError as error:
                 self._cannot_write(error)
-        for told in (self._put_plan, self._expect):
-            try:
-                told()
-            except Exception as error:  # it only explains the run, which is over
-                log.warning("the run is on disk, but not all of its plan: %s", first_line(error))
+        with explaining():
+            self._put_plan()
 
     def _note(self) -> None:
         if self.settings.keep_order and not self._results.copied:
@@ -196,16 +205,20 @@ class Batch:
         if self.plan is not None:
             follow_plan(self.plan, self.workflow, self.rows, self.run, self.settings)
 
-    def _expect(self) -> None:
+    async def _expect(self) -> None:
         """Put beside what all starts have done what was expected when the first one began."""
-        if not self.complete:
-            return
         sessions, rows = self.config["sessions"], cast("Collection[Any]", self.rows)
         known, backend = expected(self.workflow, sessions[0]), self.engine.backend
-        cost = expectation(backend, self.workflow, rows, known, self.settings, self.plan)
-        if cost is not None:
-            sessions[-1]["cost"] = cost.as_dict()
-            self.run.write(self.config)
+
+        def look(given_up: threading.Event) -> Cost | None:
+            seen = Looked(rows, given_up)
+            return expectation(backend, self.workflow, seen, known, self.settings, self.plan)
+
+        with explaining():
+            cost = await aside(look, max(EXPLAINED, self.stats.seconds / 10))
+            if cost is not None:
+                sessions[-1]["cost"] = cost.as_dict()
+                self.run.write(self.config)
 
     def _prediction(self, stats: Mapping[str, Any]) -> dict[str, Any] | None:
         """What the cost model says of the plan, beside what was measured; None without either."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plait import ConfigError
+from plait.engine.aside import GivenUp
 from plait.engine.batch import Batch
 from plait.engine.prepare import prepare, prepare_retry
 from plait.engine.row import Row
@@ -165,3 +168,68 @@ def test_rows_that_resume_keep_their_ids_and_seeds(tmp_path: Path) -> None:
             execute(batch, after)
         seeds.append(drawn)
     assert seeds[0] == seeds[1] and len(set(seeds[0].values())) == 12
+
+
+@dataclass
+class Price:
+    """As much of a cost as is written."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"seconds": 1.0}
+
+
+def explained(folder: Path) -> dict[str, Any] | None:
+    last = json.loads((folder / "r" / "run.json").read_text())["sessions"][-1]
+    assert last["status"] == "complete"
+    return last.get("cost")  # type: ignore[no-any-return]
+
+
+async def test_a_run_is_explained_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, goes_on = write(tmp_path, [2, 3]), threading.Event()
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def expects(backend: Any, workflow: Any, rows: Any, *more: Any) -> Price:
+        assert len(rows) == len(list(rows)) == count
+        loop.call_soon_threadsafe(begun.set)
+        assert goes_on.wait(30)
+        return Price()
+
+    monkeypatch.setattr("plait.engine.batch.expectation", expects)
+    batch = prepare(asked(tmp_path), tmp_path / "r")
+    run = asyncio.create_task(batch.execute())
+    await begun.wait()
+    assert explained(tmp_path) is None and len(read(tmp_path / "r" / "out.jsonl")) == count
+    goes_on.set()
+    await run
+    batch.engine.close()
+    assert explained(tmp_path) == {"seconds": 1.0}
+
+
+@pytest.mark.parametrize("end", ["time", "stop", "abort"])
+async def test_a_run_does_not_wait_long_to_be_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    write(tmp_path, [2, 3])
+    begun, given_up = threading.Event(), threading.Event()
+
+    def expects(backend: Any, workflow: Any, rows: Any, *more: Any) -> None:
+        begun.set()
+        try:
+            while True:
+                list(rows)
+        except GivenUp:
+            given_up.set()
+
+    monkeypatch.setattr("plait.engine.batch.expectation", expects)
+    monkeypatch.setattr("plait.engine.batch.EXPLAINED", 0.01 if end == "time" else 600.0)
+    batch = prepare(asked(tmp_path), tmp_path / "r")
+    run = asyncio.create_task(batch.execute())
+    assert await asyncio.to_thread(begun.wait, 30)
+    if end != "time":
+        batch.abort() if end == "abort" else batch.stop("interrupted")
+    await run
+    batch.engine.close()
+    assert await asyncio.to_thread(given_up.wait, 30)
+    assert explained(tmp_path) is None and batch.status == "complete"
