@@ -9,18 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from ..dag.errors import ConfigError, RowError
+from ..dag.errors import ConfigError
 from ..dag.plan import Plan
-from ..dag.sampling import Sampling
 from ..dag.workflow import as_workflow
-from .backends.backend import Backend, Call, Places
+from .backends.backend import Backend, Places
 from .backends.fake import FakeBackend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
 from .bridge import LoopThread
+from .completions import complete
 from .executor import Executor
-from .generation import Generation
-from .given import all_rows, known_inputs, prompts_of, rows_of
+from .given import all_rows, known_inputs, rows_of
 from .known import make_known_calls
 from .options import DEFAULT_WINDOW, Options
 from .planning import check_disabled, kv_tokens, planned
@@ -207,29 +206,8 @@ class Engine:
         model: str = "default", return_errors: bool = False, **sampling: Any,
     ) -> list[Any]:  # fmt: skip
         self._loop.check_open()
-        try:
-            settings = Sampling(**sampling)
-        except TypeError as error:
-            raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
-        await self.backend.open((model,))
-        calls = [
-            Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True,
-                 salt=self._options.salt)
-            for i, prompt in enumerate(prompts_of(prompts))
-        ]  # fmt: skip
-        results = await asyncio.gather(*map(self._generate_one, calls))
-        if not return_errors:
-            for result in results:
-                if isinstance(result, RowError):
-                    raise result
-        return results
-
-    async def _generate_one(self, call: Call) -> Generation | list[Generation] | RowError:
-        try:
-            generations = await self.backend.generate(call)
-        except RowError as error:
-            return error
-        return generations if call.sampling.n > 1 else generations[0]
+        salt = self._options.salt
+        return await complete(self.backend, prompts, model, sampling, salt, return_errors)
 
     # -- end -----------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ to do.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,12 +22,12 @@ from ...dag.ahead import Ahead
 from ...dag.estimates import Estimates
 from ...dag.logical import Plan
 from ...dag.messages import Message, Prompt
-from ...dag.placement import Stage
 from ..bridge import cancel
 from ..dispatch import Dispatch
 from ..generation import Generation
 from ..ticket import Ticket
 from ..watch import ON
+from .arrivals import Arrivals
 from .backend import Call
 from .idling import Idling
 from .local import LocalBackend
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from ..llm.costs import Costs
     from ..llm.counters import Counters
 
-log = logging.getLogger("plait")
 PREFIX_CHARS = 256
 """Characters by which calls that begin alike are known."""
 
@@ -52,12 +50,14 @@ class Workers:
         self.workers = tuple(workers)
         self._dispatch, self._sites = Dispatch(len(self.workers)), Sites(self.workers)
         self._under_way: dict[Ticket, asyncio.Future[list[Generation]]] = {}
-        self._loading: dict[asyncio.Task[None], int] = {}
         self._lock = threading.RLock()
         """Held while the above are asked and changed: calls may come from several event loops."""
+        self._arrivals = Arrivals(
+            self.workers, self._lock, lambda worker: self._take(worker, len(self._under_way))
+        )
         self._idling = Idling(
             self.workers, self._dispatch, self._sites, self._lock, self._move,
-            lambda worker: worker in self._loading.values(),
+            self._arrivals.awaited,
         )  # fmt: skip
 
     async def generate(self, call: Call) -> list[Generation]:
@@ -192,7 +192,7 @@ class Workers:
         with self._lock:
             self._dispatch.homes.follow(plan.placement, names, plan)
         try:
-            await self._load(plan.placement.stages[0])
+            await self._arrivals.load(plan.placement.stages[0])
         except BaseException:
             self.ended(plan)
             raise
@@ -202,31 +202,6 @@ class Workers:
         if plan.placement is not None:
             with self._lock:
                 self._dispatch.homes.ended(plan.placement)
-
-    async def _load(self, stage: Stage) -> None:
-        """Load what a stage begins with; waits until every model is there once, not for replicas:
-        work goes on meanwhile."""
-        needed: dict[str, asyncio.Task[None]] = {}
-        for worker, models in enumerate(stage.models):
-            for model in sorted(models):
-                if not self.workers[worker].has(model):
-                    task = asyncio.create_task(self._bring(worker, model))
-                    with self._lock:
-                        self._loading[task] = worker
-                    task.add_done_callback(self._brought)
-                    if not any(other.has(model) for other in self.workers):
-                        needed.setdefault(model, task)
-        await asyncio.gather(*needed.values())
-
-    async def _bring(self, worker: int, model: str) -> None:
-        await self.workers[worker].open((model,))
-        self._take(worker, len(self._under_way))
-
-    def _brought(self, task: asyncio.Task[None]) -> None:
-        with self._lock:
-            self._loading.pop(task, None)
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            log.debug("a model was not loaded where it was placed: %s", failure)
 
     @contextmanager
     def at_work(self, ahead: Ahead, step: str) -> Iterator[None]:

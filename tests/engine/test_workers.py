@@ -521,7 +521,7 @@ async def test_a_replica_that_has_come_takes_calls_that_wait_elsewhere() -> None
     ]
     await asyncio.sleep(0.01)
     waited = first.seen
-    loading = asyncio.create_task(workers._load(stage("m", "m")))
+    loading = asyncio.create_task(workers._arrivals.load(stage("m", "m")))
     await asyncio.sleep(0.01)
     second.there = True
     second.opened.set()
