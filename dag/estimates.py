@@ -112,12 +112,13 @@ class Estimates:
             return Estimate(0.0, 0.0, 0.0, "limit")
         return estimate(found[0].seconds, found[1])
 
-    def size(self, node: ToolCall) -> Estimate:
-        """Characters of a tool's result."""
+    def size(self, node: ToolCall, given: float) -> float:
+        """Characters of a tool's result, where it is given so many."""
         found = self.seen(node)
         if found is None or not found[0].sizes.count:
-            return Estimate(0.0, VALUE_CHARACTERS, 4 * VALUE_CHARACTERS, "limit")
-        return estimate(found[0].sizes, found[1])
+            return VALUE_CHARACTERS
+        told = found[0].growth.at(given)
+        return max(0.0, told) if told is not None else found[0].sizes.mean
 
     def pool(self, node: Node) -> float:
         """From how many different values its own are drawn; infinite when nothing is known.

@@ -13,6 +13,7 @@ from typing import Any
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
 from .keys import Unkeyed, value_key
+from .messages import Role
 from .template import Path, Slot, Template, Text, project
 
 UNKNOWN: Any = object()
@@ -23,6 +24,10 @@ LONGEST = 1 << 20
 """Made-up ids of one value."""
 CHARACTERS = 4
 """Per token where no tokenizer has been asked."""
+FILLERS = ("x", "0")
+"""Two values for what is not there yet: they share no token."""
+FRAME = 4
+"""Tokens before every message where no chat template has been asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,9 @@ class Imagined:
     known: Any = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Tokens that a chat template adds."""
-
-    message: int = 4
-    """Around every message."""
-    end: int = 0
-    """Behind the last one."""
+Frame = Callable[[tuple[Role, ...]], Sequence[Sequence[int]]]
+"""Token ids that a chat template puts before the first of messages with these roles, between them,
+and behind the last: one sequence more than there are messages."""
 
 
 class Imagination:
@@ -52,9 +52,10 @@ class Imagination:
         self, encode: Callable[[str], Sequence[int]] | None = None, frame: Frame | None = None,
         characters: float = CHARACTERS,
     ) -> None:  # fmt: skip
-        """`characters`: per token, of texts that are not known."""
-        self.frame = frame or Frame()
+        """`encode`: token ids of a text, without those that a tokenizer puts around it;
+        `characters`: per token, of texts that are not known."""
         self.characters = characters
+        self._frame = frame or self._guess_frame
         self._encode = encode or self._guess
         self._numbers: dict[Hashable, int] = {}
         self._texts: dict[str, Sequence[int]] = {}
@@ -122,11 +123,23 @@ class Imagination:
 
     def prompt(self, template: Template, values: Mapping[str, Imagined]) -> list[int]:
         """The token ids of a prompt, as far as they can be told."""
-        out: list[int] = []
-        for message in template.messages:
-            out += self.made_up(("role", message.role), self.frame.message)
+        first, *others = self._frame(tuple(message.role for message in template.messages))
+        out = list(first)
+        for message, behind in zip(template.messages, others, strict=True):
             out += self.text(message, values)
-        return [*out, *self.made_up("end", self.frame.end)]
+            out += behind
+        return out
+
+    def first(self, template: Template, values: Mapping[str, Imagined]) -> int:
+        """Tokens of a prompt up to the end of its first message."""
+        before = self._frame(tuple(message.role for message in template.messages))[0]
+        return len(before) + len(self.text(template.messages[0], values))
+
+    def head(self, template: Template, early: int, values: Mapping[str, Imagined]) -> list[int]:
+        """The token ids that a prompt begins with whatever its slots from number `early` on say."""
+        one, two = (self.prompt(template.until(early, filler), values) for filler in FILLERS)
+        pairs = enumerate(zip(one, two, strict=False))
+        return one[: next((i for i, (a, b) in pairs if a != b), None)]
 
     def text(self, text: Text, values: Mapping[str, Imagined]) -> list[int]:
         """Token ids of one message."""
@@ -143,6 +156,15 @@ class Imagination:
             out += [*self.encoded(known), *self.made_up(key, round(value.tokens))]
             known = ""
         return out + list(self.encoded(known))
+
+    def length(self, value: Imagined) -> float:
+        """Characters of a value as text."""
+        if value.known is UNKNOWN:
+            return value.tokens * self.characters
+        try:
+            return len(str(value.known))
+        except Exception:  # of the value's own class
+            return 0.0
 
     def ids(self, value: Imagined) -> Sequence[int]:
         """Token ids of a value as text."""
@@ -172,6 +194,9 @@ class Imagination:
             return slot.render({slot.name: value.known})
         except (OutputError, ValueError, TypeError):
             return ""  # the row will fail; its prompt is never made
+
+    def _guess_frame(self, roles: tuple[Role, ...]) -> Sequence[Sequence[int]]:
+        return [*(self.made_up(("role", role), FRAME) for role in roles), ()]
 
     def _guess(self, text: str) -> Sequence[int]:
         pieces = (text[i : i + CHARACTERS] for i in range(0, len(text), CHARACTERS))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .line import Line
+
 GROWTH = 1.1
 """Ratio of neighbouring buckets: a quantile is off by at most half of that, 5 %."""
 LEAST = 1e-6
@@ -114,13 +116,18 @@ class Observed:
     """Of a tool's calls."""
     sizes: Sketch = field(default_factory=Sketch)
     """Characters of its values, as a prompt shows them."""
+    growth: Line = field(default_factory=Line)
+    """Of a tool: how the size of a value goes with that of what the call was given."""
     different: int = 0
     """Values that were unlike all before."""
     _seen: set[int] = field(default_factory=set, repr=False, compare=False)
 
-    def value(self, text: str) -> None:
-        """A call has given something that prompts show as this text."""
+    def value(self, text: str, given: int | None = None) -> None:
+        """A call has given something that prompts show as this text; `given`: characters of what it
+        was given."""
         self.sizes.add(len(text))
+        if given is not None:
+            self.growth.add(given, len(text))
         if len(self._seen) >= REMEMBERED:
             return
         key = hash(text)
@@ -130,11 +137,22 @@ class Observed:
 
     def merge(self, other: Observed) -> None:
         """Add what another run has shown."""
-        self.answers.merge(other.answers)
-        self.seconds.merge(other.seconds)
+        self._add(other)
         # Whether values of two runs are the same is not known: the larger one tells best.
         if other.sizes.count >= self.sizes.count:
             self.sizes, self.different = other.sizes, other.different
+
+    def join(self, other: Observed) -> None:
+        """Add what another node of the same run has shown: had it given the same values, its calls
+        would have been merged."""
+        self._add(other)
+        self.sizes.merge(other.sizes)
+        self.different += other.different
+
+    def _add(self, other: Observed) -> None:
+        self.answers.merge(other.answers)
+        self.seconds.merge(other.seconds)
+        self.growth.merge(other.growth)
 
     @property
     def pool(self) -> float:
@@ -159,6 +177,8 @@ class Observed:
             sketch: Sketch = getattr(self, name)
             if sketch.count:
                 found[name] = sketch.as_json()
+        if self.growth.count:
+            found["growth"] = self.growth.as_json()
         return found | ({"different": self.different} if self.different else {})
 
     @classmethod
@@ -168,4 +188,5 @@ class Observed:
             Sketch.of(data[name]) if name in data else Sketch()
             for name in ("answers", "seconds", "sizes")
         )
-        return cls(answers, seconds, sizes, int(data.get("different", 0)))
+        growth = Line.of(data["growth"]) if "growth" in data else Line()
+        return cls(answers, seconds, sizes, growth, int(data.get("different", 0)))

@@ -9,7 +9,6 @@ clock is read: the same plan and estimates give the same answer.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,15 +16,19 @@ from itertools import count
 from .ahead import Ahead
 from .dispatching import Dispatching
 from .estimates import Estimates
+from .expected import expected
 from .imagined import Imagination, Imagined
 from .logical import Plan, positions
 from .names import counted_name
 from .nodes import Agent, LLMCall, Node, ToolCall
 from .numbering import Row
+from .observed import Sketch
 from .rehearsed import Rehearsed, Tasks
 from .rehearsed_device import Device
 from .rehearsed_fleet import Fleet
+from .rehearsed_heads import Heads
 from .rehearsed_row import Act
+from .rehearsed_values import Values
 from .rehearsed_worker import Asked
 from .serving import Ask, Done, Serving
 from .standing import Room, Standing
@@ -33,9 +36,9 @@ from .template import Template
 
 LATENCY = 0.001
 """Seconds between the end of a call and the begin of those that waited for it."""
-UNRENDERED = 64
-"""Tokens of a prompt that is made by running code."""
-GOLDEN = 0.6180339887498949
+ASKING = 0.0001
+"""Seconds that it takes to ask for one call: of calls that can begin together the first is computed
+before the others have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,13 @@ class Rehearsal:
     ) -> None:  # fmt: skip
         self.plan, self.rows, self.estimates, self.stage = plan, rows, estimates, stage
         self.imagination = imagination or Imagination()
+        self.values = Values(estimates, self.imagination)
         self.found = Rehearsed()
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._numbers = count()
         self._flights: dict[Hashable, Imagined | list[Callable[[Imagined], None]]] = {}
-        self._draws: Counter[str] = Counter()
         self._source = iter(
             (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
         )  # fmt: skip
@@ -86,7 +89,11 @@ class Rehearsal:
         self._admitting = False
         several = len(plan.models) > 1
         self._ahead = [Ahead(part.workflow) if several else None for part in plan.parts]
-        self.fleet = Fleet(self)
+        self.fleet, self.heads = Fleet(self), Heads(self)
+        self._free = 0.0
+        """When the next call can be asked for."""
+        self._answers: dict[str, Sketch] = {}
+        """By the name a node is counted under."""
 
     def run(self) -> Rehearsed:
         """Rehearse."""
@@ -180,13 +187,16 @@ class Rehearsal:
     def counted(self, act: Act, node: Node) -> Tasks:
         return self.found.nodes.setdefault(counted_name(act.way, node.id), Tasks())
 
-    def generate(self, node: LLMCall, prompt: Sequence[int], value: Imagined, act: Act,
-                 then: Callable[[Imagined], None]) -> None:  # fmt: skip
-        """One LLM call, whose answer is this value."""
+    def generate(self, node: LLMCall, prompt: Sequence[int], first: int | None, value: Imagined,
+                 act: Act, then: Callable[[Imagined], None]) -> None:  # fmt: skip
+        """One LLM call, whose answer is this value. `first`: see `Ask`."""
         counted, began = self.counted(act, node), self.now
         length = max(1, min(round(value.tokens), node.sampling.max_tokens))
         answer = self.imagination.made_up(("slot", value.number, (), "", ""), length)
-        ask = Ask(prompt, answer, node.sampling.max_tokens, -float(act.row.rank))
+        seen, most = self.estimates.seen(node), node.sampling.max_tokens
+        answers = self._answers.setdefault(counted_name(act.way, node.id), Sketch())
+        room = expected(answers, seen[0].answers if seen is not None else None, most) or most
+        ask = Ask(prompt, answer, room, -float(act.row.rank), first)
         counted.prompt += len(prompt)
         counted.generated += length
 
@@ -195,6 +205,7 @@ class Rehearsal:
             then(value)
 
         def done(end: Done) -> None:
+            answers.add(length)
             counted.computed += end.computed
             counted.seconds += self.now - began
             self.at(LATENCY, over)
@@ -202,12 +213,17 @@ class Rehearsal:
         act.row.moves(calls=1)
         step = "/".join((*act.way, node.id))
         talk = (act, node.id) if isinstance(node, Agent) else None
-        self.fleet.ask(Asked(next(self._numbers), node.model, ask, step, act.row, done, talk=talk))
+        asked = Asked(next(self._numbers), node.model, ask, step, act.row, done, talk=talk)
+        delay, self._free = max(0.0, self._free - self.now), max(self.now, self._free) + ASKING
+        if delay:
+            self.at(delay, lambda: self.fleet.ask(asked))
+        else:
+            self.fleet.ask(asked)
 
     def use(self, node: ToolCall, value: Imagined, act: Act,
             then: Callable[[Imagined], None]) -> None:  # fmt: skip
         """One tool call, whose result is this value."""
-        seconds = max(0.0, self.estimates.draw(node, self.place(node.id)))
+        seconds = self.values.seconds(node)
         self.counted(act, node).seconds += seconds
         ahead, step = act.row.ahead, "/".join((*act.way, node.id))
         self.fleet.at_work(ahead, step, True)
@@ -220,17 +236,11 @@ class Rehearsal:
         self.at(seconds, over)
         self.moves(act.row, tools=1)
 
-    def place(self, what: str) -> float:
-        """A place among all values of a kind, in 0 to 1, evenly over the calls."""
-        self._draws[what] += 1
-        return (self._draws[what] * GOLDEN) % 1.0
-
-    def prompt(self, node: LLMCall, values: Mapping[str, Imagined]) -> Sequence[int]:
-        """Token ids of a call's prompt."""
-        if isinstance(node.prompt, Template):
-            return self.imagination.prompt(node.prompt, values)
-        shown = [list(self.imagination.ids(v)) for v in values.values()]
-        return [*self.imagination.made_up(("code", node.name), UNRENDERED), *sum(shown, [])]
+    def first(self, node: LLMCall, values: Mapping[str, Imagined]) -> int | None:
+        """Tokens up to the end of a prompt's first message, if workers are told calls by that."""
+        if self.stage.dispatch is None or not isinstance(node.prompt, Template):
+            return None
+        return self.imagination.first(node.prompt, values)
 
 
 def rehearse(

@@ -6,13 +6,14 @@ placement, by beginnings of prompts, and by taking over what waits elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .ahead import Ahead
 from .dispatching import Site
 from .rehearsed_device import Processor
+from .rehearsed_heads import Release
 from .rehearsed_worker import Asked, Worker
 from .serving import Done, Used
 from .turns import Place, place_of
@@ -92,6 +93,11 @@ class Fleet:
             self._dispatch.dropped(number)
         self._give(asked, number)
         self._stir()
+
+    def warm(self, alias: str, tokens: Sequence[int]) -> Release | None:
+        """Have the beginning of a prompt computed early, if its model is there. Of several workers
+        it is not known which will have the call."""
+        return self._workers[0].warm(alias, tokens) if self._dispatch is None else None
 
     def ended(self, asked: Asked, end: Done) -> None:
         """A call is over."""

@@ -5,13 +5,11 @@ Nodes run on demand, as in a real program: of a branch only the side that is tak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .arg import Arg, refs
+from .arg import Arg, Args, refs
 from .demand import goals, needed_first
-from .estimates import operator_key
 from .imagined import UNKNOWN, Imagined
 from .nodes import (
     Agent,
@@ -26,6 +24,7 @@ from .nodes import (
     ToolCall,
     Workflow,
 )
+from .rehearsed_heads import Release, begins_with
 from .repeatable import work_args, work_key
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ class Act:
         self.world, self.workflow, self.way, self.row = world, workflow, way, row
         self._values: dict[str, Imagined] = dict(inputs)
         self._waiting: dict[str, list[Then]] = {}
+        self._heads: dict[str, Release] = {}
         self._then = then
 
     def start(self) -> None:
@@ -82,11 +82,32 @@ class Act:
             self._waiting[id] = [then]
             node = self.workflow.nodes[id]
             self._gather(needed_first(node), lambda: self._do(node))
+            if isinstance(node, LLMCall) and node.early is not None:
+                self._gather(begins_with(node), lambda: self.world.heads.begin(node, self))
 
     def _set(self, id: str, value: Imagined) -> None:
         self._values[id] = value
+        if self._heads and (release := self._heads.pop(id, None)) is not None:
+            release()
         for then in self._waiting.pop(id, ()):
             then(value)
+
+    # -- prompts that are begun early ----------------------------------------------------------
+
+    def awaited(self, node: LLMCall) -> list[Node]:
+        """Those whose values it still waits for."""
+        return [self.workflow.nodes[id] for id in needed_first(node) if id not in self._values]
+
+    def there(self, args: Args) -> dict[str, Imagined]:
+        """Those of its arguments that are known."""
+        return {
+            name: self._resolve(arg) for name, arg in args
+            if all(id in self._values for id in refs(arg))
+        }  # fmt: skip
+
+    def keeps(self, id: str, release: Release) -> None:
+        """A call's prompt has been begun; to be given back when the call is over."""
+        self._heads[id] = release
 
     def _resolve(self, arg: Arg) -> Imagined:
         return self.world.imagination.resolve(arg, self._values)
@@ -122,14 +143,15 @@ class Act:
             case LLMCall():
                 self._call(node, values, then)
             case ToolCall():
-                self.world.use(node, self._result(node), self, then)
+                result = self.world.values.result(node, self._key(node), values)
+                self.world.use(node, result, self, then)
             case Map():
                 self._map(node, values, then)
             case Loop():
                 self._round(node, values["state"], 0, then)
 
     def _call(self, node: LLMCall, values: Mapping[str, Imagined], then: Then) -> None:
-        prompt = list(self.world.prompt(node, values))
+        prompt, first = list(self.world.values.prompt(node, values)), self.world.first(node, values)
         left = min(TURNS, node.max_turns) if isinstance(node, Agent) else 1
 
         def turn(said: Imagined | None) -> None:
@@ -143,30 +165,10 @@ class Act:
             if said is not None:  # asking counts a call; a run counts every turn
                 self.world.counted(self, node).calls += 1
             left -= 1
-            answer = self._answer(node, left)
-            self.world.generate(node, tuple(prompt), answer, self, turn)
+            answer = self.world.values.answer(node, self._key(node), left)
+            self.world.generate(node, tuple(prompt), first, answer, self, turn)
 
         turn(None)
-
-    def _answer(self, node: LLMCall, turn: int) -> Imagined:
-        """What a call will say: as long as its operator's answers are."""
-        world = self.world
-        return Imagined(self._outcome(node, turn), world.estimates.draw(node, world.place(node.id)))
-
-    def _result(self, node: ToolCall) -> Imagined:
-        """What a tool will return."""
-        size = self.world.estimates.size(node).mean
-        return Imagined(self._outcome(node), size / self.world.imagination.characters)
-
-    def _outcome(self, node: LLMCall | ToolCall, turn: int = 0) -> int:
-        """The number of a value: one of as many as its operator has been seen to give."""
-        imagination = self.world.imagination
-        pool = self.world.estimates.pool(node)
-        if math.isfinite(pool):
-            drawn = int(self.world.place(f"value of {node.id}") * pool)
-            return imagination.number(("pool", operator_key(node), drawn))
-        key = self._key(node)
-        return imagination.fresh() if key is None else imagination.number((key, turn))
 
     def _branch(self, node: Branch, then: Then) -> None:
         """The side that a known condition takes; each in turn where it is not known."""

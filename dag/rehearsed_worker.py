@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .phases import Move
+from .rehearsed_heads import Release
 from .serving import Ask, Done, Serving, Used
 from .turns import Place, Turns
 
@@ -105,6 +106,15 @@ class Worker:
         self._waiting.setdefault(name, {})[asked.number] = asked
         self._world.fleet.missing(asked, True)
         self.stir()
+
+    def warm(self, alias: str, tokens: Sequence[int]) -> Release | None:
+        """Have the beginning of a prompt computed early; it is no reason to load a model."""
+        name, world = self.names[alias], self._world
+        if name not in self.there:
+            return None
+        release = self._servings[name].warm(tokens, world.now)
+        self._processor.begin()
+        return lambda: release(world.now)
 
     def leaves(self, asked: Asked) -> bool:
         """A call goes to another worker. False when it stays: the step under way is its last."""

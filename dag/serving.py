@@ -5,7 +5,7 @@ The engine gives its own scheduler and prefix tree behind this; tests give somet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,10 @@ class Ask:
     answer: Sequence[int]
     """What it will generate."""
     room: int
-    """Tokens it may generate at most, for which admission makes room."""
+    """Tokens it is expected to generate, for which admission makes room."""
     priority: float = 0.0
+    first: int | None = None
+    """Tokens up to the end of the prompt's first message; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class Serving(Protocol):
     def drop(self, number: int, now: float) -> bool:
         """Forget a call: another worker does it. False when it cannot be taken any more: it ends
         with the step under way."""
+        ...
+
+    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
+        """Keep what is there of a prompt's beginning, and compute the rest when there is time. What
+        is returned is to be called, with the time, when nobody waits for it any more."""
         ...
 
     def unload(self) -> None:

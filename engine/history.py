@@ -34,7 +34,7 @@ def observed(workflow: Workflow, stats: Mapping[str, Any], models: Mapping[str, 
         if not seen or not isinstance(node, LLMCall | ToolCall):
             continue
         model = (models or {}).get(node.model) if isinstance(node, LLMCall) else None
-        found.setdefault(operator_key(node, model), Observed()).merge(Observed.of(seen))
+        found.setdefault(operator_key(node, model), Observed()).join(Observed.of(seen))
     return found
 
 

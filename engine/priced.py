@@ -28,7 +28,7 @@ from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
 from .profiles import measure_of, profile_of
-from .rehearsing import rehearse_on
+from .rehearsing import opened, rehearse_on
 
 REHEARSED_TOKENS = 60_000
 """Tokens that a rehearsal generates at most: each of these bounds takes about a second."""
@@ -97,8 +97,9 @@ def price_on(
     )  # fmt: skip
     if workflow.live:
         return Priced(plan)
-    if len(devices) > 1 and planned:
-        placement = placement_for(plan, [backend], known, len(devices))
+    if len(devices) > 1 and planned and aliases:
+        there = opened(backend, plan, len(devices))
+        placement = placement_for(plan, [backend], known, there)
         plan = replace(plan, placement=placement)
     merging = planned and not {merge_calls.__name__, SINGLE_FLIGHT} <= set(disable)
     counting = _counting(off, merging)

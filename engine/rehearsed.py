@@ -5,8 +5,11 @@ No forwards, no torch: KV is never moved, and a step takes as long as its costs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
+from math import inf
 
+from ..cache.holding import hold_for
 from ..cache.host import HostTier
 from ..cache.pages import PageAllocator
 from ..cache.radix import RadixTree
@@ -14,8 +17,10 @@ from ..dag.profile import Costs
 from ..dag.sampling import Sampling
 from ..dag.serving import Ask, Done, Stepped, Used
 from .llm.costs import Costs as Measured
+from .llm.counters import Tally
 from .llm.request import Chunk, Request
 from .llm.scheduler import CannotFit, Limits, Scheduler
+from .llm.warming import Head, Warming
 from .llm.worth import worth_of
 
 PAGE_SIZE = 16
@@ -66,6 +71,8 @@ class Rehearsing:
         self._asks: dict[int, Ask] = {}
         self._requests: dict[int, Request] = {}
         self._evicted = 0
+        self._numbers = count(1 << 60)
+        """Of requests that compute beginnings; they come after all calls."""
         self.unload()
 
     def unload(self) -> None:
@@ -79,9 +86,14 @@ class Rehearsing:
         self._evicted = self.used.evicted_tokens
         self._tree = RadixTree(PageAllocator(self._pages), self._page_size, host=host)
         self._scheduler = Scheduler(self._tree, self._limits, self._mover, costs)
+        self._warming = Warming(self._scheduler, Tally())
 
     @property
     def busy(self) -> bool:
+        return self._calls or self._warming.waiting
+
+    @property
+    def _calls(self) -> bool:
         return bool(self._scheduler.running) or self._scheduler.waiting > 0
 
     @property
@@ -103,11 +115,31 @@ class Rehearsing:
             self._forget(request, now)
         return request is not None
 
+    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
+        warming, size = self._warming, len(tokens)
+        seconds = inf
+        if isinstance(self.costs, Measured):
+            host = size <= self._host_pages * self._page_size
+            share = size / (self._pages * self._page_size)
+            seconds = hold_for((), self.costs.loss(size, host), share).seconds
+        head = Head(tuple(tokens), now + seconds)
+        warming.add(head)
+        return lambda now: warming.release(head, now)
+
     def step(self, now: float) -> Stepped:
+        self._warming.begin(self._numbers, now)
+        stepped = self._step(now) if self._calls else Stepped(0.0, ())
+        self._warming.end(now + stepped.seconds)
+        return stepped
+
+    def _step(self, now: float) -> Stepped:
         scheduler = self._scheduler
         try:
             chunks = scheduler.schedule(now)
         except CannotFit as stuck:  # a run fails this call, and goes on
+            if stuck.request.warm:
+                scheduler.remove(stuck.request, now, keep=False)
+                return Stepped(0.0, ())
             self._forget(stuck.request, now)
             self.used.failed += 1
             return Stepped(0.0, (Done(stuck.request.number, 0),))

@@ -6,32 +6,32 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from ..dag.ahead import Ahead
 from ..dag.dispatching import Site, Takeover
+from ..dag.imagined import CHARACTERS
 from ..dag.logical import Plan
 from ..dag.profile import Costs
 from ..dag.serving import Ask, Done
+from .backends.workers import PREFIX_CHARS
 from .call_work import work_of
 from .dispatch import Dispatch
 from .routing import REST
 from .ticket import Ticket
 
-BEGINNING = 64
-"""Tokens by which calls that begin alike are known."""
-
 
 class RehearsedDispatch:
     """See `Dispatching`. `names`: the model of an alias; `kv_tokens`: what each model's memory
-    holds."""
+    holds; `characters`: per token."""
 
     rest = REST
 
     def __init__(
         self, workers: int, plan: Plan, names: Mapping[str, str], costs: Mapping[str, Costs],
-        kv_tokens: Mapping[str, int],
+        kv_tokens: Mapping[str, int], characters: float = CHARACTERS,
     ) -> None:  # fmt: skip
         self._dispatch = Dispatch(workers)
         if plan.placement is not None:
             self._dispatch.homes.follow(plan.placement, names, plan)
         self._costs, self._kv = costs, kv_tokens
+        self._beginning = max(1, round(PREFIX_CHARS / characters))
         self._calls: dict[int, tuple[Ticket, Ask]] = {}
         self._numbers: dict[Ticket, int] = {}
 
@@ -41,7 +41,8 @@ class RehearsedDispatch:
     ) -> int:  # fmt: skip
         if number not in self._calls:
             seconds = self._work(model, len(ask.prompt), ask.room)
-            key = (model, tuple(ask.prompt[:BEGINNING]))
+            end = self._beginning if ask.first is None else min(ask.first, self._beginning)
+            key = (model, tuple(ask.prompt[:end]))
             ticket = Ticket(model, step, key, talk, talk is not None, seconds, ask.priority)
             self._calls[number], self._numbers[ticket] = (ticket, ask), number
         ticket, _ = self._calls[number]

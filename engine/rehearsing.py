@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..dag.estimates import Estimates
-from ..dag.imagined import Frame, Imagination
+from ..dag.imagined import Imagination
 from ..dag.logical import Plan
-from ..dag.messages import system, user
 from ..dag.numbering import Row
+from ..dag.placement import Config
 from ..dag.rehearsal import Stage, rehearse
 from ..dag.rehearsed import Rehearsed
 from ..dag.rehearsed_device import Device
@@ -20,7 +20,7 @@ from .options import DEFAULT_WINDOW
 from .planning import first_models
 from .rehearsed import Rehearsing
 from .rehearsed_dispatch import RehearsedDispatch
-from .texts import characters_of, reader, sample_of
+from .texts import characters_of, frame_of, reader, sample_of
 
 if TYPE_CHECKING:
     from .llm import LLM
@@ -43,7 +43,7 @@ def rehearse_on(
     several = len(devices) > 1 and first is not None
     stage = Stage(
         devices=_workers(backend, plan, llms, devices) if several else [_alone(backend, llms)],
-        dispatch=_dispatch(backend, plan, llms, len(devices)) if several else None,
+        dispatch=_dispatch(backend, plan, llms, len(devices), texts) if several else None,
         window=window, busy=BUSY, merging=merging, disturbed=disturbed,
     )  # fmt: skip
     return rehearse(plan, rows, estimates, stage, texts)
@@ -57,24 +57,26 @@ def _alone(backend: LocalBackend, llms: Mapping[str, LLM]) -> Device:
     return device
 
 
+def opened(backend: LocalBackend, plan: Plan, workers: int) -> Config:
+    """What workers hold when a run places its models: the first one has the first model."""
+    first = first_models(*(part.workflow for part in plan.parts))[0]
+    return frozenset({backend.shelf().name(first)}), *[frozenset[str]()] * (workers - 1)
+
+
 def _workers(
     backend: LocalBackend, plan: Plan, llms: Mapping[str, LLM], devices: Sequence[str]
 ) -> list[Device]:
-    """A worker on each device as a run finds it: the first has the first model, and then what the
-    plan places is loaded, or everything that fits where it places nothing."""
-    shelf, nowhere = backend.shelf(), frozenset[str]()
-    first = shelf.name(first_models(*(part.workflow for part in plan.parts))[0])
-    start: Sequence[frozenset[str]] = [nowhere] * len(devices)
+    """A worker on each device as a run finds it, and then what the plan places is loaded, or
+    everything that fits where it places nothing."""
+    start: Config = (frozenset[str](),) * len(devices)
     if plan.placement is not None:
         start = plan.placement.stages[0].models
     threads = {name: number for number, name in enumerate(dict.fromkeys(devices))}
+    there = opened(backend, plan, len(devices))
     return [
-        replace(
-            _device(backend, llms), there=nowhere if number else frozenset({first}),
-            start=held, processor=threads[name],
-        )
-        for number, (name, held) in enumerate(zip(devices, start, strict=True))
-    ]  # fmt: skip
+        replace(_device(backend, llms), there=has, start=held, processor=threads[name])
+        for name, has, held in zip(devices, there, start, strict=True)
+    ]
 
 
 def _device(backend: LocalBackend, llms: Mapping[str, LLM]) -> Device:
@@ -90,12 +92,12 @@ def _device(backend: LocalBackend, llms: Mapping[str, LLM]) -> Device:
 
 
 def _dispatch(
-    backend: LocalBackend, plan: Plan, llms: Mapping[str, LLM], workers: int
+    backend: LocalBackend, plan: Plan, llms: Mapping[str, LLM], workers: int, texts: Imagination
 ) -> RehearsedDispatch:
     names = {alias: backend.shelf().name(alias) for alias in llms}
     costs = {names[alias]: llm.costs for alias, llm in llms.items()}
     room = {names[alias]: llm.kv_tokens for alias, llm in llms.items()}
-    return RehearsedDispatch(workers, plan, names, costs, room)
+    return RehearsedDispatch(workers, plan, names, costs, room, texts.characters)
 
 
 def model_of(llm: LLM) -> Rehearsing:
@@ -108,11 +110,5 @@ def model_of(llm: LLM) -> Rehearsing:
 
 
 def imagination_of(llm: LLM, sample: str = "") -> Imagination:
-    """Texts as the model's own tokenizer reads them."""
-    if not llm.has_chat_template:
-        return Imagination(reader(llm), Frame(1, 0), characters_of(llm, sample))
-    one, two = len(llm.encode([user("x")])), len(llm.encode([system("x"), user("x")]))
-    text = len(llm.encode("x"))
-    message = max(0, two - one - text)
-    frame = Frame(message, max(0, one - text - message))
-    return Imagination(reader(llm), frame, characters_of(llm, sample))
+    """Texts as the model's own tokenizer reads them, in prompts as its chat template makes them."""
+    return Imagination(reader(llm), frame_of(llm), characters_of(llm, sample))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,13 +127,14 @@ class Stats:
         else:
             self.spans_dropped += 1
 
-    def result(self, node: str, value: Any) -> None:
-        """Learn from the result of a tool, before its task is counted."""
+    def result(self, node: str, value: Any, arguments: Mapping[str, Any]) -> None:
+        """Learn from the result of a tool for these arguments, before its task is counted."""
         counted = self.nodes.get(node)
         if counted is None:
             counted = self.nodes[node] = NodeStats("ToolCall")
         with suppress(Exception):  # of the value's own class
-            counted.seen.value(value if type(value) is str else repr(value))
+            given = sum(len(_shown(argument)) for argument in arguments.values())
+            counted.seen.value(_shown(value), given)
 
     def row(self, row: Row) -> None:
         """Count one finished row."""
@@ -187,3 +188,8 @@ def unnumbered(path: str) -> str:
     *bodies, node = path.split("/")
     names = [body.partition("[")[0] for body in bodies]
     return "/".join([*names[:-1], node] if names[-1] == node else [*names, node])
+
+
+def _shown(value: Any) -> str:
+    """A value of a tool as prompts show it."""
+    return value if type(value) is str else repr(value)

@@ -7,21 +7,48 @@ takes (half of a character) is read as a question mark.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
-from ..dag.imagined import CHARACTERS
+from ..dag.errors import PlaitError
+from ..dag.imagined import CHARACTERS, Frame
+from ..dag.messages import Message, Role
 from ..dag.numbering import Row
 
 if TYPE_CHECKING:
     from .llm import LLM
 
+SAYINGS = ("x", "0")
+"""Two messages that share no token."""
 SAMPLE = 20_000
 """Characters of the rows that are tokenized to learn how long a token is."""
 
 
 def reader(llm: LLM) -> Callable[[str], Sequence[int]]:
-    """Token ids of a text, whatever is in it."""
-    return lambda text: llm.encode(text.encode("utf-8", "replace").decode("utf-8"))
+    """Token ids of a text, whatever is in it, without those that begin every prompt."""
+    begin = len(llm.encode(""))
+    return lambda text: llm.encode(text.encode("utf-8", "replace").decode("utf-8"))[begin:]
+
+
+def frame_of(llm: LLM) -> Frame:
+    """Tokens that a model's prompts have around their messages.
+
+    Of two prompts that differ in nothing but what their messages say, it is what both have.
+    """
+
+    @cache
+    def frame(roles: tuple[Role, ...]) -> Sequence[Sequence[int]]:
+        try:
+            one, two = ([*llm.encode([Message(role, say) for role in roles])] for say in SAYINGS)
+        except PlaitError:  # a template that refuses these roles: the calls will say so
+            return [()] * (len(roles) + 1)
+        said = [i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+        if len(one) != len(two) or len(said) != len(roles):  # not one token each: it stands before
+            return [one[: max(0, len(one) - len(roles))], *[()] * len(roles)]
+        starts = [0, *(place + 1 for place in said)]
+        return [one[a:b] for a, b in zip(starts, [*said, len(one)], strict=True)]
+
+    return frame
 
 
 def characters_of(llm: LLM, sample: str) -> float:

@@ -47,7 +47,7 @@ async def counted(
         value, own = await _merged(executor, tool, arguments, path)
         ok = True
         if own:
-            executor.stats.result(unnumbered(path), value)
+            executor.stats.result(unnumbered(path), value, arguments)
         return value
     finally:
         executor.stats.task(unnumbered(path), "ToolCall", row, start, ok, [], merged=not own)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ...dag.estimates import Estimates
 from ...dag.logical import Plan
-from ...dag.placement import Placement
+from ...dag.placement import Config, Placement
 from ...dag.placement_demand import Machine, demand_of
 from ...dag.placement_search import place
 from ...dag.profile import Profile
@@ -21,25 +21,27 @@ from .local import LocalBackend
 
 def placement_for(
     plan: Plan, backends: Sequence[LocalBackend], known: Estimates | None = None,
-    workers: int | None = None,
+    there: Config | None = None,
 ) -> Placement | None:  # fmt: skip
     """The placement of a plan's models; None when nothing is known to place them by, or one of them
     fits nowhere.
 
-    `known` says how long answers are. `workers`: so many empty ones like the first backend, which
-    only tells the costs; else these backends, with what they hold now.
+    `known` says how long answers are. `there`: workers like the first backend, which only tells the
+    costs, and what each holds; else these backends, with what they hold now.
     """
     shelf = backends[0].shelf()
     names = {alias: shelf.name(alias) for alias in plan.models}
-    machine = Machine(workers or len(backends), shelf.limit, shelf.sizes(), names)
+    workers = len(there or backends)
+    machine = Machine(workers, shelf.limit, shelf.sizes(), names)
     profile = Profile(costs_of(plan.models, backends), estimates=known or Estimates())
     demand = demand_of(plan, profile, machine)
     if demand is None:
         return None
-    wanted = frozenset(names.values())
-    there = tuple(wanted.intersection(map(s.name, s.loaded)) for s in (b.shelf() for b in backends))
+    if there is None:
+        shelves, wanted = (b.shelf() for b in backends), frozenset(names.values())
+        there = tuple(wanted.intersection(map(s.name, s.loaded)) for s in shelves)
     try:
-        return place(demand, there if workers is None else None)
+        return place(demand, there)
     except ValueError:  # its calls will say so, with what to do
         return None
 

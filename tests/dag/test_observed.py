@@ -79,12 +79,26 @@ def test_values_that_never_repeat_are_drawn_from_no_pool() -> None:
     assert always.pool == pytest.approx(1.0, abs=0.01)
 
 
+def test_nodes_of_one_run_are_added_up_and_of_other_runs_the_larger_one_tells() -> None:
+    one, two = Observed(), Observed()
+    for i in range(6):
+        one.value("x" * 10 + f"{i}", given=5)
+        two.value("y" * 30 + f"{i}", given=25)
+    both, later = Observed(), Observed()
+    for node in (one, two):
+        both.join(node)
+        later.merge(node)
+    assert both.sizes.mean == 21 and both.different == both.sizes.count == 12
+    assert both.growth.at(15) == pytest.approx(21)
+    assert later.sizes.mean == 31 and later.different == 6
+
+
 def test_json_and_back() -> None:
     observed = Observed()
     for i in range(6):
         observed.answers.add(10 + i)
         observed.seconds.add(0.0 if i == 0 else 0.1 * i)
-        observed.value("same" if i < 3 else f"{i}")
+        observed.value("same" if i < 3 else f"{i}", given=i)
     again = Observed.of(json.loads(json.dumps(observed.as_json())))
     assert again == observed and again.pool == observed.pool
     assert Observed.of({}) == Observed() and Observed().as_json() == {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import plait
 from plait import llm, tool, workflow
 from plait.dag.estimates import Estimates, operator_key
+from plait.dag.expected import FEW
 from plait.dag.names import named_nodes
 from plait.dag.observed import Observed
 from plait.dag.plan import make_plan
@@ -21,6 +22,7 @@ from plait.dag.profile import Profile
 from plait.dag.rehearsal import LATENCY, Stage, rehearse
 from plait.dag.rehearsed import Rehearsed
 from plait.dag.rehearsed_device import Device
+from plait.dag.rehearsed_heads import AT_ONCE
 from plait.dag.serving import Ask, Done, Stepped, Used
 from plait.dag.workflow import as_workflow
 
@@ -32,6 +34,9 @@ class Simple:
     step_seconds: float = 0.01
     used: Used = field(default_factory=Used)
     calls: dict[int, list[int]] = field(default_factory=dict)
+    asks: list[tuple[float, Ask]] = field(default_factory=list)
+    heads: list[tuple[float, Sequence[int]]] = field(default_factory=list)
+    released: list[float] = field(default_factory=list)
 
     @property
     def busy(self) -> bool:
@@ -44,11 +49,16 @@ class Simple:
     def drop(self, number: int, now: float) -> bool:
         return self.calls.pop(number, None) is not None
 
+    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
+        self.heads.append((now, tokens))
+        return self.released.append
+
     def unload(self) -> None:
         assert not self.calls
 
     def add(self, number: int, ask: Ask, now: float) -> None:
         self.calls[number] = [len(ask.answer), len(ask.prompt)]
+        self.asks.append((now, ask))
         self.used.prefill_tokens += len(ask.prompt)
 
     def step(self, now: float) -> Stepped:
@@ -227,6 +237,61 @@ def test_a_slow_machine_takes_longer_for_steps_and_not_for_tools() -> None:
     known = knowing(chain, look=of(seconds=0.5))
     once, twice = (went(chain, [{"text": "a"}], known, disturbed=d) for d in (1.0, 2.0))
     assert twice.seconds - once.seconds == pytest.approx(0.2)
+
+
+LONG = "Read with care what was found, and say it in few words. " * 8
+
+
+@llm(max_tokens=10)
+def answer(text: str, found: str) -> str:
+    return f"{LONG} {text}: {found}"
+
+
+@workflow
+def searched(text: str) -> str:
+    return answer(text, look(ask(text)))
+
+
+def test_a_prompt_is_begun_while_its_last_value_is_awaited() -> None:
+    model = Simple()
+    known = knowing(searched, look=of(seconds=0.5))
+    went(searched, [{"text": "a"}, {"text": "a"}, {"text": "b"}], known, models={"default": model})
+    assert [at for at, _ in model.heads] == pytest.approx([AT_ONCE] * 2)  # equal ones are one
+    prompts = [ask.prompt for _, ask in model.asks]
+    for _, tokens in model.heads:
+        assert len(tokens) > 100
+        assert any(prompt[: len(tokens)] == tuple(tokens) for prompt in prompts)
+    assert len(model.released) == 2 and min(model.released) > 0.1 + 0.5 + 0.1
+
+
+def test_nothing_is_begun_that_is_whole_at_once_or_that_no_rule_has_marked() -> None:
+    model = Simple()
+    went(answer, [{"text": "a", "found": "b"}], models={"default": model})
+    plan = make_plan(as_workflow(searched), [{"text": "a"}], disable=["split_prefill"])
+    rehearse(plan, [[{"text": "a"}]], Estimates(), Stage({"default": model}))
+    assert model.asks and not model.heads
+
+
+def test_room_is_made_for_answers_as_long_as_those_that_have_come() -> None:
+    model = Simple()
+    known = knowing(ask, ask=of(answers=4))  # too few for a run to go by
+    went(ask, [{"text": f"{i}"} for i in range(10)], known, models={"default": model}, window=1)
+    assert [ask.room for _, ask in model.asks] == [10] * FEW + [4] * (10 - FEW)
+
+
+def test_a_tool_s_result_is_as_long_as_what_it_is_given_says() -> None:
+    seen = Observed()
+    for size in (10, 40, 100, 400):
+        seen.value("x" * (size + 2), given=size)
+    known = Estimates({operator_key(dict(named_nodes(as_workflow(twice)))["look"]): seen})
+    found = went(twice, [{"text": "abcd" * 20, "more": "efgh" * 100}], known)
+    assert found.nodes["ask"].prompt == pytest.approx(20, abs=6)
+    assert found.nodes["ask_2"].prompt == pytest.approx(100, abs=6)
+
+
+@workflow
+def twice(text: str, more: str) -> Any:
+    return [ask(look(text)), ask(look(more))]
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=10), st.integers(1, 4))

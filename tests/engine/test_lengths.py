@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from plait import Engine, llm
 from plait.dag.estimates import Estimates, operator_key
+from plait.dag.expected import FEW
 from plait.dag.nodes import LLMCall
 from plait.dag.observed import Observed
 from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
-from plait.engine.lengths import FEW, Lengths
+from plait.engine.lengths import Lengths
 from plait.engine.run import NodeStats, Stats
 from plait.testing import FakeBackend
 

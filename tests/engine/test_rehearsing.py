@@ -12,7 +12,10 @@ import pytest
 from plait import Engine, llm, system, tool, user, workflow
 from plait.dag.estimates import Estimates
 from plait.dag.explain import told_cost
+from plait.dag.imagined import Imagined
+from plait.dag.nodes import LLMCall
 from plait.dag.serving import Ask
+from plait.dag.template import Template
 from plait.dag.workflow import as_workflow
 from plait.engine import history
 from plait.engine.backends.local import LocalBackend
@@ -21,6 +24,7 @@ from plait.engine.llm.costs import Costs
 from plait.engine.planning import plan_for
 from plait.engine.priced import price_on
 from plait.engine.rehearsed import Rehearsing
+from plait.engine.rehearsing import imagination_of
 from plait.engine.run import Run
 
 from .llm import models
@@ -112,6 +116,66 @@ def test_counts_are_those_of_the_run(model: Path, planned: bool) -> None:
         assert cost.rehearsed.nodes[name].merged == pytest.approx(node.merged, abs=1)
 
 
+@tool(effect="pure")
+def joined(one: str, two: str) -> str:
+    return f"{one} / {two}"
+
+
+@llm(max_tokens=TOKENS)
+def heard(text: str) -> str:
+    return f"What of {text}?"
+
+
+@workflow
+def discussion(text: str) -> Any:
+    """One tool makes short texts, long ones, and one that is longer than all prompts."""
+    first = heard(joined(text, "now"))
+    both = joined(first, joined(text, "now and then"))
+    last = heard(joined(both, both))
+    return joined(joined(last, both), joined(both, both))
+
+
+def test_prompts_are_as_long_as_what_tools_make_of_their_arguments(engine: Engine) -> None:
+    """One operator in many places: not every place gives what the last of them gives."""
+    rows = [{"text": f"{name} " * 5} for name in ("bees", "ants", "wasps and bees")]
+    graph = as_workflow(discussion)
+    run = engine.run(discussion, rows)
+    known = Estimates(sample=history.observed(graph, run.stats.as_json()))
+    cost = price_on(backend_of(engine), graph, rows, known).cost
+    assert cost is not None and cost.rehearsed is not None
+    for name, node in run.stats.nodes.items():
+        if node.prompt_tokens:
+            told = cost.rehearsed.nodes[name].prompt_tokens
+            assert told == pytest.approx(node.prompt_tokens, rel=0.15), name
+
+
+@llm(max_tokens=TOKENS)
+def plainly(text: str, found: str) -> str:
+    return f"Of {text}: {found}"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_prompts_have_the_tokens_that_the_engine_gives_them(tmp_path: Path, chat: bool) -> None:
+    """As far as values are known, and where they are not, those before them."""
+    given = {"text": "bees", "found": "hives", "page": "page 1"}
+    with Engine(model=models.save_with_tokenizer(tmp_path, chat)) as engine:
+        engine.generate("warm up", max_tokens=1)
+        llm = backend_of(engine).llm("default")
+        texts = imagination_of(llm)
+        for operator in (tell, judge, plainly):
+            (node,) = (n for n in as_workflow(operator).nodes.values() if isinstance(n, LLMCall))
+            assert isinstance(node.prompt, Template)
+            prompt = node.prompt.render(given)
+            ids = llm.encode([user(prompt)] if isinstance(prompt, str) else prompt)
+            assert texts.prompt(node.prompt, {n: texts.given(v) for n, v in given.items()}) == ids
+            late = {n: Imagined(7, 5) if n == "found" else texts.given(v) for n, v in given.items()}
+            if operator is plainly:
+                found = texts.prompt(node.prompt, late)
+                head = texts.head(node.prompt, 1, late)
+                assert ids[: len(head)] == head == found[: len(head)] and len(head) > 8
+                assert len(found) == len(ids)
+
+
 def test_a_run_that_learns_knows_how_fast_the_machine_is(engine: Engine) -> None:
     backend = backend_of(engine)
     before = step_seconds(backend, ["default"])
@@ -168,6 +232,31 @@ def test_what_was_evicted_comes_back_from_the_host_if_there_is_one(host_pages: i
         assert 0 < used.restore_seconds < 96 * 100 * 4 / 5e9
     else:
         assert min(computed[2:]) > 32 and used.offloaded_tokens == used.restored_tokens == 0
+
+
+def test_a_beginning_is_computed_when_nothing_else_is_and_found_by_its_prompt() -> None:
+    model = Rehearsing(Costs(token=0.1), pages=64)
+    release = model.warm(range(100), 0.0)
+    assert model.busy
+    while model.busy:
+        assert not model.step(0.0).done
+    assert model.used.prefill_tokens == 100 and model.used.decode_tokens == 0
+    model.add(1, Ask(range(120), (7,), 1), 1.0)
+    assert model.step(1.0).done[0].computed == 20
+    release(2.0)
+    assert not model.busy and model.used.prefill_tokens == 120
+
+
+def test_a_beginning_waits_for_calls_and_never_takes_their_memory() -> None:
+    model = Rehearsing(Costs(token=0.1), pages=8)
+    model.add(1, Ask(range(100), range(500, 504), 4), 0.0)
+    release = model.warm(range(1_000, 1_100), 0.0)
+    assert model.step(0.0).seconds > 0 and model.used.prefill_tokens == 100
+    done = [d.number for _ in range(9) if model.busy for d in model.step(0.0).done]
+    assert done == [1] and not model.busy
+    model.unload()
+    release(1.0)
+    assert model.used.failed == 0
 
 
 def test_an_unloaded_model_has_no_kv_left() -> None:

@@ -1,0 +1,67 @@
+"""Prompts of a rehearsal that are begun while last values are awaited; see `split_prefill`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from .arg import refs
+from .nodes import LLMCall, Node, ToolCall
+from .template import Template
+
+if TYPE_CHECKING:
+    from .rehearsal import Rehearsal
+    from .rehearsed_row import Act
+
+Release = Callable[[], None]
+"""Nobody waits for a beginning any more."""
+AT_ONCE = 0.002
+"""Seconds after which a beginning is asked for: calls that can begin now are to be there first.
+Tools that are as quick are not worth it."""
+KNOWN = 8
+"""Calls of a tool after which a run knows how long it takes."""
+
+
+class Heads:
+    """The beginnings that one batch asks for, each once."""
+
+    def __init__(self, world: Rehearsal) -> None:
+        self._world = world
+        self._asked: set[Hashable] = set()
+
+    def begin(self, node: LLMCall, act: Act) -> None:
+        """Soon have the beginning of a call's prompt computed, if it is still of use then."""
+        self._world.at(AT_ONCE, lambda: self._warm(node, act))
+
+    def _warm(self, node: LLMCall, act: Act) -> None:
+        if all(self._at_once(other, act) for other in act.awaited(node)):
+            return
+        assert isinstance(node.prompt, Template) and node.early is not None
+        values = act.there(node.bound)
+        first = _names(node)
+        key = (node.model, node.prompt, tuple(values[n].number for n in values if n in first))
+        if key in self._asked:
+            return
+        self._asked.add(key)
+        tokens = self._world.imagination.head(node.prompt, node.early, values)
+        release = self._world.fleet.warm(node.model, tokens) if tokens else None
+        if release is not None:
+            act.keeps(node.id, release)
+
+    def _at_once(self, node: Node, act: Act) -> bool:
+        if not isinstance(node, ToolCall):
+            return False
+        counted, known = self._world.counted(act, node), self._world.estimates
+        return counted.calls - counted.merged >= KNOWN and known.tool(node).mean < AT_ONCE
+
+
+def begins_with(node: LLMCall) -> Iterable[str]:
+    """Nodes whose values the early part of a prompt takes."""
+    first = _names(node)
+    return dict.fromkeys(id for name, arg in node.bound if name in first for id in refs(arg))
+
+
+def _names(node: LLMCall) -> set[str]:
+    assert isinstance(node.prompt, Template)
+    return {slot.name for slot in islice(node.prompt.slots(), node.early)}
