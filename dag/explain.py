@@ -48,6 +48,8 @@ def explain(plan: Plan, cost: Cost | None = None) -> str:
         lines.append(f"prefill: {asked:,} tokens in calls to make, {computed:,} to compute")
     elif plan.prefixes is not None and plan.prefixes.asked:
         lines.append("prefill: " + prefill(plan.prefixes))
+    if plan.trials is not None and plan.trials.orders > 1:
+        lines.append(f"order of rows: {plan.trials}")
     if plan.placement is not None:
         lines.append(plan.placement.explain())
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from .steps import Step, steps_of
 if TYPE_CHECKING:
     from .placement import Placement
     from .prefixes import Prefixes
+    from .trials import Trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Plan:
     """Rules that were applied."""
     placement: Placement | None = None
     """Which models stand on which workers; None where there is one worker."""
+    trials: Trials | None = None
+    """What other orders of rows would take; None where none was tried."""
 
     @property
     def workflow(self) -> str:
@@ -123,11 +126,13 @@ class Plan:
         if self.prefixes is not None:
             totals["prefill"] = self.prefixes.as_dict()
         placed = {"placement": self.placement.as_dict()} if self.placement is not None else {}
+        tried = {"order": self.trials.as_dict()} if self.trials is not None else {}
         called = {"called": [made.as_dict() for made in self.called]} if self.called else {}
         return {
             "workflow": self.workflow, "rows": self.rows, "live": self.live,
             "models": list(self.models), "rules": list(self.rules), "totals": totals,
-            "steps": [step.as_dict() for step in self.steps], **called, **placed,
+            "steps": [step.as_dict() for step in self.steps], **tried, **called,
+            **placed,
         }  # fmt: skip
 
     def __str__(self) -> str:

@@ -27,6 +27,7 @@ from .row import Row, RowIn
 from .row_stream import RowStream
 from .run import Run
 from .together import run_alone, run_together
+from .trials import in_best_order
 
 R = TypeVar("R")
 
@@ -178,13 +179,13 @@ class Engine:
         self, workflow: Any, rows: Iterable[RowIn] = (), *, disable: Collection[str] = ()
     ) -> Plan:
         self._loop.check_open()
-        found, off = as_workflow(workflow), self._choose(None, disable).disable
+        found, options = as_workflow(workflow), self._choose(None, disable)
         batch, memory = [(found, all_rows(rows))], kv_tokens(self.backend)
-        known = await make_known_calls([(w, len(rows)) for w, rows in batch], off)
-        plan = await planned(batch, off, memory, known)
+        known = await make_known_calls([(w, len(rows)) for w, rows in batch], options.disable)
+        plan = await planned(batch, options.disable, memory, known)
         if isinstance(self.backend, Places):  # it may load torch, and searches
             plan = await asyncio.to_thread(self.backend.placed, plan)
-        return plan
+        return await in_best_order(plan, batch[0][1], self.backend, options)
 
     # -- plain generation ----------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from .run import Stats
 from .sharing import Sharing
 from .single_flight import fresh
 from .tool_calls import run_tool_call
+from .trials import in_best_order
 from .values import read_inputs
 from .waits import Waits
 from .wiring import Wiring
@@ -125,6 +126,7 @@ class Executor:
             known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
             plan = await planned(batch, disable, memory, known)
             plan = await arranged(plan, self.backend, expected)
+            plan = await in_best_order(plan, rows, self.backend, self.options)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 

@@ -36,13 +36,18 @@ def write_plan(
 def follow_plan(
     plan: Plan, workflow: Workflow, rows: Rows, run: RunDir, settings: Settings
 ) -> None:
-    """What became of the plan when the run began: tool calls made while planning, placement."""
+    """What became of the plan when the run began: tool calls made while planning, the order of
+    rows, placement."""
     if plan.called:
         made = {one.call.key: one for one in plan.called}
         write_plan(workflow, rows, run, settings, made)
+    found: dict[str, Any] = {}
+    if plan.trials is not None:
+        found["order"] = plan.trials.as_dict()
     if plan.placement is not None:
-        told = json.loads(run.plan.read_text(encoding="utf-8"))
-        _write(run, told | {"placement": plan.placement.as_dict()})
+        found["placement"] = plan.placement.as_dict()
+    if found:
+        _write(run, json.loads(run.plan.read_text(encoding="utf-8")) | found)
 
 
 def _write(run: RunDir, told: Mapping[str, Any]) -> None:

@@ -1,0 +1,227 @@
+"""Orders of a small batch, tried in virtual time: the quickest one is taken.
+
+`ordering` counts tokens. In a batch of a few rows other things weigh as much: the tool of the row
+that comes last, behind which nobody has work, or a step that began just before another call came.
+A rehearsal knows them, and a small batch can be rehearsed many times. No clock is read here either:
+what may be tried is bounded by the work that rehearsals are.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import permutations
+from typing import Any
+
+from .estimates import Estimate, Estimates, operator_key
+from .imagined import Imagination
+from .keys import value_key
+from .logical import Plan, positions
+from .names import named_nodes
+from .nodes import Const, LLMCall, ToolCall
+from .numbering import Row
+from .ordering import Order, search
+from .rehearsal import Stage, rehearse
+from .rehearsed import Rehearsed
+from .rules.order_rows import order_rows
+
+ORDERS = 24
+"""Most orders that are rehearsed."""
+CALLS = 300
+"""Calls that these rehearsals make together at most: each of the bounds takes 20 to 100 ms."""
+PROMPTS = 300_000
+"""Tokens in their prompts at most."""
+GENERATED = 6_000
+"""Tokens that they generate at most."""
+LEAST = 3
+"""Where there is no time for so many orders, none is rehearsed."""
+DRAWN = 8
+"""Orders drawn by lot, of which the best is improved."""
+WORTH = 0.5
+"""Seconds of a batch for which so much may be rehearsed; for a shorter one as much less."""
+LOST = 0.005
+"""Share of its seconds that an order must lose for others to be tried."""
+PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What a batch takes in virtual time, by the order in which its rows start."""
+
+    orders: int
+    """That were rehearsed."""
+    every: bool
+    """Whether all others are like one of these."""
+    seconds: float
+    """With the order that was taken."""
+    by_tokens: float
+    """With the one that computes fewest tokens."""
+    as_given: float | None
+    """With the rows as they come; None where that was not rehearsed."""
+    slowest: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.orders == 1:
+            return f"by tokens, {self.seconds:.4g} s expected: no other was worth trying"
+        which = "all that differ" if self.every else "those a search came to"
+        given = f", as given {self.as_given:.4g} s" if self.as_given is not None else ""
+        return (
+            f"the quickest of {self.orders} in virtual time ({which}), {self.seconds:.4g} s "
+            f"expected; by tokens {self.by_tokens:.4g} s{given}, the slowest {self.slowest:.4g} s"
+        )
+
+
+class _Tried:
+    """Rehearsals of a plan, one for each order of its rows that is asked for, up to a number.
+
+    Rows that hold the same are alike: orders that only exchange them are one.
+    """
+
+    def __init__(
+        self, plan: Plan, rows: Sequence[Row | None], rehearsed: Callable[[Plan], Rehearsed]
+    ) -> None:
+        self._plan, self._rehearsed = plan, rehearsed
+        self._alike = [value_key(dict(row) if row is not None else None) for row in rows]
+        self.most = 1
+        self.found: dict[tuple[Hashable, ...], float] = {}
+
+    def begin(self, order: Order) -> Rehearsed:
+        """Rehearse the first order."""
+        first = self._rehearsed(ordered(self._plan, order))
+        self.found[self._key(order)] = first.seconds
+        return first
+
+    def seconds(self, order: Order) -> float:
+        """Until the last answer; infinite where there is no time to find out."""
+        key = self._key(order)
+        if key not in self.found:
+            if len(self.found) >= self.most:
+                return math.inf
+            self.found[key] = self._rehearsed(ordered(self._plan, order)).seconds
+        return self.found[key]
+
+    @property
+    def different(self) -> int:
+        """Orders that there are."""
+        counts = (self._alike.count(one) for one in set(self._alike))
+        return math.factorial(len(self._alike)) // math.prod(map(math.factorial, counts))
+
+    def _key(self, order: Order) -> tuple[Hashable, ...]:
+        return tuple(map(self._alike.__getitem__, order))
+
+
+def tried(
+    plan: Plan, rows: Sequence[Row | None], estimates: Estimates, stage: Callable[[], Stage],
+    texts: Imagination,
+) -> Plan:  # fmt: skip
+    """The plan with the quickest of the orders that there is time to rehearse, its own among them;
+    the plan as it is where it is too large, or where its order must stay.
+
+    `rows` are those of its one part; `stage` gives a stage with empty caches, `texts` reads what
+    rows hold. All calls of an operator are taken to be of one length: which row has the longest
+    answer is not known, and no order shall be chosen for it.
+    """
+    if not may_try(plan, rows, estimates):
+        return plan
+    known = _even(plan, estimates)
+    trial = _Tried(plan, rows, lambda plan: rehearse(plan, [rows], known, stage(), texts))
+    own, as_given = tuple(positions(plan.parts[0])), tuple(range(plan.rows))
+    first = trial.begin(own)
+    if _loses(first):
+        affordable = _share(*_work(first)) * min(1.0, first.seconds / WORTH)
+        trial.most = max(1, min(ORDERS, math.floor(affordable)))
+    best = search(_starts(own, trial.most), trial.seconds, 8 * trial.most)
+    found = trial.found.values()
+    told = Trials(
+        len(found), len(found) == trial.different, trial.seconds(best), first.seconds,
+        given if (given := trial.seconds(as_given)) < math.inf else None, max(found),
+    )  # fmt: skip
+    return replace(ordered(plan, best), trials=told)
+
+
+def ordered(plan: Plan, order: Order) -> Plan:
+    """A plan of one part whose rows start in this order."""
+    column = None if list(order) == list(range(plan.rows)) else array("i", order)
+    return replace(plan, parts=(replace(plan.parts[0], order=column),))
+
+
+def may_try(plan: Plan, rows: Collection[Row | None], estimates: Estimates) -> bool:
+    """Whether orders of a plan's rows can be told apart in a short time: something is known of the
+    length of every call, no values decide how many there are, and none runs code of its own when
+    it is shown."""
+    if len(plan.parts) != 1 or plan.live or not plan.models or plan.rows < 2:
+        return False
+    if order_rows.__name__ not in plan.rules or plan.prefixes is None or plan.rows > CALLS:
+        return False
+    nodes = dict(named_nodes(plan.parts[0].workflow))
+    calls = generated = 0.0
+    for step in plan.steps:
+        node = nodes[step.name]
+        if not isinstance(node, LLMCall | ToolCall):
+            continue
+        length = _length(node, estimates)
+        if step.calls is None or length.known == "limit":
+            return False
+        made = step.calls if step.merged is None else step.merged
+        calls += made
+        generated += made * length.mean if isinstance(node, LLMCall) else 0.0
+    if _share(calls, plan.prefixes.merged, generated) < LEAST:
+        return False
+    values = [node.value for node in nodes.values() if isinstance(node, Const)]
+    values += [i.default for i in plan.parts[0].workflow.inputs if i.default is not ...]
+    return all(map(_plain, (*rows, *values)))
+
+
+def _starts(own: Sequence[int], most: int) -> list[Order]:
+    """Its own order, the rows as given, and others; all there are where there is time for them."""
+    if math.factorial(len(own)) <= most:
+        return [own, *permutations(range(len(own)))]
+    rng = random.Random(0)
+    drawn = (rng.sample(own, len(own)) for _ in range(DRAWN))
+    return [own, range(len(own)), *drawn][:most]
+
+
+def _loses(first: Rehearsed) -> bool:
+    """Whether time passes in which only tools run, or KV is evicted."""
+    evicted = any(used.evicted_tokens for used in first.used.values())
+    return evicted or first.waited > LOST * first.seconds
+
+
+def _work(found: Rehearsed) -> tuple[float, float, float]:
+    """Calls, prompt tokens and tokens of answers of one rehearsal."""
+    tasks = found.nodes.values()
+    calls = sum(task.calls - task.merged for task in tasks)
+    return calls, sum(task.prompt for task in tasks), sum(task.generated for task in tasks)
+
+
+def _share(calls: float, prompts: float, generated: float) -> float:
+    """How many rehearsals of so much work there is time for."""
+    return min(
+        CALLS / max(1.0, calls), PROMPTS / max(1.0, prompts), GENERATED / max(1.0, generated)
+    )
+
+
+def _even(plan: Plan, estimates: Estimates) -> Estimates:
+    """What is expected of every call of an operator alike."""
+    nodes = (node for _, node in named_nodes(plan.parts[0].workflow))
+    calls = [node for node in nodes if isinstance(node, LLMCall | ToolCall)]
+    return replace(
+        estimates, given={operator_key(node): _length(node, estimates).mean for node in calls}
+    )
+
+
+def _length(node: LLMCall | ToolCall, estimates: Estimates) -> Estimate:
+    return estimates.answer(node) if isinstance(node, LLMCall) else estimates.tool(node)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is made of texts, numbers, lists and mappings alone."""
+    if isinstance(value, Mapping):
+        return type(value) is dict and all(map(_plain, (*value, *value.values())))
+    return all(map(_plain, value)) if type(value) in (list, tuple) else type(value) in PLAIN

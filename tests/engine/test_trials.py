@@ -1,0 +1,124 @@
+"""Orders that are tried before a batch runs on a real model: the answers stay the same."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from plait import Engine, llm, tool, workflow
+from plait.dag import trials
+from plait.dag.estimates import Estimates, operator_key
+from plait.dag.names import named_nodes
+from plait.testing import assert_same_rows
+
+from .llm import models
+
+PAGE = 2 * 2 * 2 * 8 * 4 * 16
+"""Bytes of a KV page of the tiny model: keys and values, layers, heads, head size, fp32, tokens."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save_with_tokenizer(tmp_path_factory.mktemp("bytes"))
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path) -> Iterator[Engine]:
+    """With memory for little more than one row."""
+    with Engine(model=model, kv_memory=24 * PAGE) as engine:
+        yield engine
+
+
+@llm(max_tokens=6)
+def read(document: str, person: str) -> str:
+    return f"{document} {person}"
+
+
+@tool(effect="pure")
+def look_up(words: str) -> str:
+    time.sleep(0.01)
+    return words[:4]
+
+
+@llm(max_tokens=6)
+def reply(person: str, question: str, found: str) -> str:
+    return f"{person}: {question} {found}"
+
+
+@workflow
+def asked(document: str, person: str, question: str) -> str:
+    return reply(person, question, look_up(read(document, person)))
+
+
+ROWS = [
+    {"document": f"d{a} " * 40, "person": f"p{b} " * 20, "question": f"q{c} "}
+    for a, b, c in [(2, 0, 1), (2, 0, 0), (2, 1, 1), (0, 1, 0), (0, 1, 2)]
+]
+
+
+def knowing(engine: Engine, seconds: float = 0.5) -> Engine:
+    """The engine as one that earlier runs have shown how long answers and tools are."""
+    nodes = dict(named_nodes(asked.workflow))
+    lengths = {"read": 6.0, "reply": 6.0, "look_up": seconds}
+    known = Estimates(given={operator_key(nodes[name]): long for name, long in lengths.items()})
+    found = engine.salted("")
+    found._options = replace(found._options, known=known)
+    return found
+
+
+def test_rows_are_those_without_a_plan_and_without_trials(engine: Engine) -> None:
+    run = knowing(engine).run(asked, ROWS)
+    told = run.plan.trials
+    assert told is not None and 1 < told.orders <= trials.ORDERS
+    assert told.seconds <= told.by_tokens and told.seconds <= told.as_given
+    assert_same_rows(run.rows, engine.run(asked, ROWS, plan=False).rows)
+    untried = knowing(engine).run(asked, ROWS, disable=["try_orders"])
+    assert untried.plan.trials is None
+    assert_same_rows(run.rows, untried.rows)
+
+
+def test_explain_says_what_a_run_does(engine: Engine) -> None:
+    engine = knowing(engine)
+    plan = engine.explain(asked, ROWS)
+    assert plan.trials is not None and "order of rows: the quickest of" in str(plan)
+    assert plan.parts[0].order == engine.run(asked, ROWS).plan.parts[0].order
+    assert engine.explain(asked, ROWS, disable=["try_orders"]).trials is None
+    assert engine.explain(asked, ROWS, disable=["order_rows"]).trials is None
+
+
+def test_a_run_tries_with_what_earlier_ones_have_shown(engine: Engine) -> None:
+    told = knowing(engine, seconds=30.0).explain(asked, ROWS).trials
+    assert told is not None and told.seconds > 30.0
+    assert engine.explain(asked, ROWS).trials is None, "nothing is known"
+
+
+def test_rows_that_cannot_be_read_and_prompts_too_long_fail_alone(engine: Engine) -> None:
+    wrong: list[Any] = [*ROWS, {"document": 5}, {**ROWS[0], "document": "far too long " * 900}]
+    run = knowing(engine).run(asked, wrong)
+    assert [row.ok for row in run] == [True] * 5 + [False] * 2
+    assert_same_rows(run.rows[:5], engine.run(asked, ROWS, plan=False).rows)
+
+
+def test_what_cannot_be_tried_fails_no_run(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise ValueError("no such order")
+
+    monkeypatch.setattr("plait.engine.trials.tried", broken)
+    with caplog.at_level(logging.WARNING, "plait"):
+        assert all(row.ok for row in knowing(engine).run(asked, ROWS))
+    assert "not tried in virtual time: no such order" in caplog.text
+
+
+def test_several_workers_follow_the_order_by_tokens(model: Path) -> None:
+    with Engine(model=model, kv_memory=24 * PAGE, devices=["cpu", "cpu"]) as engine:
+        assert knowing(engine).explain(asked, ROWS).trials is None
+    with Engine(model=model, kv_memory=24 * PAGE, devices=["cpu"]) as engine:
+        assert knowing(engine).run(asked, ROWS).plan.trials is not None
