@@ -121,6 +121,7 @@ numbers = st.floats(0.0, 1e4)
 
 @given(st.integers(1, 500), numbers, numbers, st.integers(1, 8), numbers, numbers)
 @example(47, 2789.5705465593055, 2790.0, 1, 0.0, 0.0)
+@example(1, 1e-300, 1.0, 1, 0.0, 0.0)  # too little to change the sum
 def test_a_steal_is_worth_what_it_says(
     calls: int, seconds: float, more: float, workers: int, load: float, back: float
 ) -> None:
@@ -132,7 +133,7 @@ def test_a_steal_is_worth_what_it_says(
         assert steal.saved >= WORTH * (load + back) - 1e-9
         # All end sooner: the thief, and those it takes calls from.
         wait = (seconds + more) / workers
-        assert load + moved <= wait + 1e-6 and wait - moved / workers < wait < inf
+        assert load + moved <= wait + 1e-6 and wait - moved / workers <= wait < inf
     assert str(steal.worker) in steal.why
 
 
