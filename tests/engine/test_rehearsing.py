@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from plait import Engine, llm, system, tool, user, workflow
-from plait.dag.estimates import Estimates
+from plait.dag.estimates import Estimates, operator_key
 from plait.dag.explain import told_cost
 from plait.dag.imagined import Imagined
-from plait.dag.nodes import LLMCall
+from plait.dag.nodes import LLMCall, ToolCall
 from plait.dag.serving import Ask
 from plait.dag.template import Template
 from plait.dag.workflow import as_workflow
@@ -174,6 +174,38 @@ def test_prompts_have_the_tokens_that_the_engine_gives_them(tmp_path: Path, chat
                 head = texts.head(node.prompt, 1, late)
                 assert ids[: len(head)] == head == found[: len(head)] and len(head) > 8
                 assert len(found) == len(ids)
+
+
+@llm(max_tokens=TOKENS)
+def search(text: str) -> str:
+    return f"{text} What to look for?"
+
+
+@llm(max_tokens=TOKENS)
+def judged(text: str, page: str) -> Any:
+    return [system(SYSTEM * 4), user(f"By {text} judge {page}.")]
+
+
+@workflow
+def searched(text: str) -> Any:
+    return judged(text, page_of(search(text)))
+
+
+def test_prompts_are_begun_while_tools_work(engine: Engine) -> None:
+    """The prefix of all is computed once either way; early it is nobody's who waits for it."""
+    (look,) = (n for n in as_workflow(searched).nodes.values() if isinstance(n, ToolCall))
+    known = Estimates(given={operator_key(look): 1.0})
+    rows = [{"text": f"{name} " * 12} for name in ("bees", "ants", "wasps")]
+    early, late = (
+        price_on(backend_of(engine), as_workflow(searched), rows, known, disable=off).cost
+        for off in ((), ("split_prefill",))
+    )
+    assert early is not None and early.rehearsed is not None
+    assert late is not None and late.rehearsed is not None
+    assert early.prefill_tokens == pytest.approx(late.prefill_tokens, rel=0.1)
+    whole, begun = late.rehearsed.nodes["judged"], early.rehearsed.nodes["judged"]
+    assert begun.prefill_tokens < whole.prefill_tokens - len(SYSTEM * 4)
+    assert early.seconds <= late.seconds
 
 
 def test_a_run_that_learns_knows_how_fast_the_machine_is(engine: Engine) -> None:
