@@ -29,6 +29,7 @@ from .oversized import Oversized, oversized
 from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import opened, rehearse_on
+from .trials import tried_on
 
 REHEARSED_TOKENS = 60_000
 """Tokens that a rehearsal generates at most: each of these bounds takes about a second."""
@@ -97,6 +98,9 @@ def price_on(
     )  # fmt: skip
     if workflow.live:
         return Priced(plan)
+    profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
+    if len(devices) <= 1:  # as a run does that has loaded its models
+        plan = tried_on(backend, plan, rows, known, disable, window)
     if len(devices) > 1 and planned and aliases:
         there = opened(backend, plan, len(devices))
         placement = placement_for(plan, [backend], known, there)
@@ -108,7 +112,6 @@ def price_on(
         counted = make_plan(
             workflow, rows, disable=counting, measure=measure, memory=memory, known=made
         )
-    profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
     first = _part(workflow, rows, counted, profile, counting, made)
     placed = replace(first, placement=plan.placement)
     found = rehearse_on(

@@ -192,3 +192,22 @@ def test_models_that_do_not_fit_together_are_loaded_in_turn(here: Path, plait: P
         refused = plait(command, *given, "--memory", "24MiB")
         assert refused.code == 1 and refused.out == ""
         assert "MiB for weights and KV, and the limit for all models is 24.00 MiB" in refused.err
+
+
+def test_a_second_run_says_what_orders_it_tried(rows: Path, plait: Plait) -> None:
+    """The first one has shown how long answers and tools are."""
+    (rows / "wf.py").write_text(
+        "from plait import llm\n@llm(max_tokens=4)\ndef draft(topic: str) -> str:\n"
+        "    return f'about {topic}'\n"
+    )
+    run = ("run", "wf.py", "-i", "rows.jsonl", "--model", "demo")
+    found = []
+    for name in ("first", "second"):
+        assert plait(*run, "-o", f"{name}.jsonl", "--run-dir", f"runs/{name}").code == 0
+        found.append(json.loads((rows / "runs" / name / "plan.json").read_text("utf-8")))
+    assert "order" not in found[0] and found[1]["order"]["orders"] >= 1
+    assert found[1]["order"]["seconds"] <= found[1]["order"]["by_tokens"]
+    outputs = [
+        {r["id"]: r["output"] for r in read(rows / f"{n}.jsonl")} for n in ("first", "second")
+    ]
+    assert outputs[0] == outputs[1]

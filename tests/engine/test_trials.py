@@ -15,6 +15,8 @@ from plait import Engine, llm, tool, workflow
 from plait.dag import trials
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
+from plait.engine.backends.local import LocalBackend
+from plait.engine.priced import price_on
 from plait.testing import assert_same_rows
 
 from .llm import models
@@ -90,6 +92,17 @@ def test_explain_says_what_a_run_does(engine: Engine) -> None:
     assert plan.parts[0].order == engine.run(asked, ROWS).plan.parts[0].order
     assert engine.explain(asked, ROWS, disable=["try_orders"]).trials is None
     assert engine.explain(asked, ROWS, disable=["order_rows"]).trials is None
+
+
+def test_the_price_is_that_of_the_order_taken(engine: Engine) -> None:
+    knows = knowing(engine)
+    run = knows.run(asked, ROWS)
+    assert isinstance(engine.backend, LocalBackend)
+    found = price_on(engine.backend, asked.workflow, ROWS, knows._options.known)
+    assert found.plan.trials is not None and run.plan.trials is not None and found.cost is not None
+    assert found.cost.seconds == pytest.approx(found.plan.trials.seconds)
+    plain = price_on(engine.backend, asked.workflow, ROWS, knows._options.known, planned=False)
+    assert plain.plan.trials is None
 
 
 def test_a_run_tries_with_what_earlier_ones_have_shown(engine: Engine) -> None:
