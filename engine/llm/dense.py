@@ -1,9 +1,10 @@
 """Matrix products by weights that are laid out once for the CPU at hand.
 
 torch's own `linear` re-arranges the weight at every call and, in fp32, goes to a library that is
-slow on some processors. The oneDNN operator that torch's compiler emits takes weights packed
-ahead; it can also apply an activation, add a residual or multiply while it writes. Results are
-fp32-exact either way.
+slow on some processors. In its place comes the first of these that can be had: our own kernel
+(native/product.c), the oneDNN operator that torch's compiler emits, `linear`. The first two take
+weights laid out ahead, and can apply an activation, add a residual or multiply while they write.
+Results are fp32-exact in any case.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from .native.product import Operation, OwnProduct, multiplies
 
 _PACK = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -25,57 +28,79 @@ def can_pack() -> bool:
     return available and _PACK is not None and _LINEAR is not None
 
 
+class PackedProduct:
+    """x W^T + b by oneDNN, the weight packed."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        assert _PACK is not None
+        self._packed: Any = _PACK(weight.detach(), PACK_ROWS)
+        self._bias = None if bias is None else bias.detach()
+
+    def __call__(
+        self, x: torch.Tensor, operation: Operation = "none", other: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        assert _LINEAR is not None
+        out: torch.Tensor
+        if other is not None:
+            name = {"add": "add", "times": "mul"}[operation]
+            out = _LINEAR.binary(x, other, self._packed, self._bias, name)
+        else:
+            name = {"none": "none", "silu": "swish"}[operation]
+            out = _LINEAR(x, self._packed, self._bias, name, [], "")
+        return out
+
+
+class PlainProduct:
+    """x W^T + b by torch."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._weight = weight.detach()
+        self._bias = None if bias is None else bias.detach()
+
+    def __call__(
+        self, x: torch.Tensor, operation: Operation = "none", other: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        out = torch.nn.functional.linear(x, self._weight, self._bias)
+        if operation == "silu":
+            return torch.nn.functional.silu(out)
+        if other is None:
+            return out
+        return other + out if operation == "add" else other * out
+
+
 class Dense(torch.nn.Module):
-    """y = x W^T + b, with the weight packed when that is possible."""
+    """y = x W^T + b, by the fastest way there is for this weight."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.in_features = weight.shape[1]
         self.out_features = weight.shape[0]
-        self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
-        self._packed: Any = None
-        self._plain: torch.Tensor | None = None
-        if can_pack() and weight.device.type == "cpu" and weight.dtype in PACKED_TYPES:
-            assert _PACK is not None
-            self._packed = _PACK(weight.detach(), PACK_ROWS)
-        else:
-            self._plain = weight.detach()
+        self._product = _fastest(weight)(weight, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._packed is None:
-            assert self._plain is not None
-            return torch.nn.functional.linear(x, self._plain, self.bias)
-        assert _LINEAR is not None
         if x.dim() == 2:
-            out: torch.Tensor = _LINEAR(x, self._packed, self.bias, "none", [], "")
-            return out
-        rows: torch.Tensor = _LINEAR(x.flatten(0, -2), self._packed, self.bias, "none", [], "")
-        return rows.view(*x.shape[:-1], self.out_features)
+            return self._product(x)
+        return self._product(x.flatten(0, -2)).view(*x.shape[:-1], self.out_features)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """residual + forward(x), for (T, H) rows."""
-        if self._packed is None:
-            return residual + self.forward(x)
-        return self._binary(x, residual, "add")
+        return self._product(x, "add", residual)
 
     def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """factor * forward(x), for (T, H) rows."""
-        if self._packed is None:
-            return factor * self.forward(x)
-        return self._binary(x, factor, "mul")
+        return self._product(x, "times", factor)
 
     def silu(self, x: torch.Tensor) -> torch.Tensor:
         """silu(forward(x)), for (T, H) rows."""
-        if self._packed is None:
-            return torch.nn.functional.silu(self.forward(x))
-        assert _LINEAR is not None
-        out: torch.Tensor = _LINEAR(x, self._packed, self.bias, "swish", [], "")
-        return out
+        return self._product(x, "silu")
 
-    def _binary(self, x: torch.Tensor, other: torch.Tensor, operation: str) -> torch.Tensor:
-        assert _LINEAR is not None
-        out: torch.Tensor = _LINEAR.binary(x, other, self._packed, self.bias, operation)
-        return out
+
+def _fastest(weight: torch.Tensor) -> type[OwnProduct | PackedProduct | PlainProduct]:
+    if multiplies(weight):
+        return OwnProduct
+    if can_pack() and weight.device.type == "cpu" and weight.dtype in PACKED_TYPES:
+        return PackedProduct
+    return PlainProduct
 
 
 def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -90,12 +115,10 @@ def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def pack_linears(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.nn.Module]]:
     """Put packed products in place of a model's linear layers; what was replaced, to undo it."""
-    if not can_pack():
-        return []
     replaced: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear and child.weight.dtype in PACKED_TYPES:
+            if type(child) is torch.nn.Linear and _fastest(child.weight) is not PlainProduct:
                 setattr(parent, name, Dense(child.weight, child.bias))
                 replaced.append((parent, name, child))
     return replaced

@@ -6,9 +6,8 @@ import torch
 
 from ..pool import Pool
 from .calls import CallPlan, FusedCall, OwnCall, PartCall, TailCall, WideCall
-from .fused import attend_fused
+from .fused import attend_fused, fits
 from .levels import Levels
-from .native import fits
 from .partial import attend_part
 from .plan import Layout
 from .planner import CallPlanner

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
+from ..native import native
 from ..request import Run
 from .calls import FusedCall
 from .levels import Levels
-from .native import Step, native
 from .plan import Item, Layout
 from .step import Asked
 
 PIECE = 512
 """Slots that are worth a task of their own, where there are fewer items than threads."""
+
+
+MOST = 256
+"""Numbers of a head that the kernel has room for."""
+_WHOLE = [
+    *("rows", "heads", "kv_heads", "key_size", "value_size", "half", "threads", "units"),
+    *("levels", "window", "query_row", "query_head"),
+]
+_PLACES = ["query", "keys", "values", "out", "outs", "lses", "unit", "run", "position", "sinks"]
+
+
+class Step(ctypes.Structure):
+    """What the kernel is told of one layer: `Step` in native/attention.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in _WHOLE]
+        + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
+        + [(name, ctypes.c_void_p) for name in _PLACES]
+    )
+
+
+def fits(dtype: torch.dtype, key_size: int, value_size: int) -> bool:
+    """Whether the kernel is there and has room for heads of this type and size."""
+    known = dtype in (torch.float32, torch.bfloat16) and max(key_size, value_size) <= MOST
+    return known and native().library is not None
 
 
 class UnitList:
@@ -72,42 +98,40 @@ def attend_fused(
     call: FusedCall, asked: Asked, levels: Levels, positions: torch.Tensor
 ) -> torch.Tensor:
     """(T, Hq, D): fills the call's levels, and merges them with those that others have filled."""
-    attend = native().attend
-    assert attend is not None, "planned for a kernel that is not there"
+    library = native().library
+    assert library is not None, "planned for a kernel that is not there"
     query, keys, values = asked.query, asked.keys, asked.values
     assert query.dtype == keys.dtype == values.dtype
     if query.stride(-1) != 1:
         query = query.contiguous()
     out = query.new_empty(*query.shape[:2], values.shape[-1])
     sinks = None if asked.sinks is None else asked.sinks.float().contiguous()
-    failed = attend(
-        Step(
-            rows=len(query),
-            heads=query.shape[1],
-            kv_heads=keys.shape[1],
-            key_size=keys.shape[2],
-            value_size=values.shape[2],
-            half=keys.dtype == torch.bfloat16,
-            threads=torch.get_num_threads(),
-            units=len(call.units),
-            levels=len(levels.outs),
-            window=asked.window or 0,
-            query_row=query.stride(0),
-            query_head=query.stride(1),
-            scale=asked.scale,
-            softcap=asked.softcap or 0.0,
-            query=query.data_ptr(),
-            keys=keys.data_ptr(),
-            values=values.data_ptr(),
-            out=out.data_ptr(),
-            outs=levels.outs.data_ptr(),
-            lses=levels.lses.data_ptr(),
-            unit=call.units.data_ptr(),
-            run=call.runs.data_ptr(),
-            position=positions.data_ptr(),
-            sinks=None if sinks is None else sinks.data_ptr(),
-        )
+    step = Step(
+        rows=len(query),
+        heads=query.shape[1],
+        kv_heads=keys.shape[1],
+        key_size=keys.shape[2],
+        value_size=values.shape[2],
+        half=keys.dtype == torch.bfloat16,
+        threads=torch.get_num_threads(),
+        units=len(call.units),
+        levels=len(levels.outs),
+        window=asked.window or 0,
+        query_row=query.stride(0),
+        query_head=query.stride(1),
+        scale=asked.scale,
+        softcap=asked.softcap or 0.0,
+        query=query.data_ptr(),
+        keys=keys.data_ptr(),
+        values=values.data_ptr(),
+        out=out.data_ptr(),
+        outs=levels.outs.data_ptr(),
+        lses=levels.lses.data_ptr(),
+        unit=call.units.data_ptr(),
+        run=call.runs.data_ptr(),
+        position=positions.data_ptr(),
+        sinks=None if sinks is None else sinks.data_ptr(),
     )
-    if failed:
+    if library.plait_attend(ctypes.byref(step)):
         raise MemoryError("no memory left for attention's tasks")
     return out

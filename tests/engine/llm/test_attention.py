@@ -72,12 +72,13 @@ def written_out(
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     rows = []
+    group = query.shape[1] // pool.keys[0].shape[1]
     for row, position in enumerate(positions.tolist()):
         slots = torch.tensor(slots_of(layout, row, position))
         if window is not None:
             slots = slots[-window:]
-        keys = pool.keys[0][slots].repeat_interleave(HEADS // KV_HEADS, 1)
-        values = pool.values[0][slots].repeat_interleave(HEADS // KV_HEADS, 1)
+        keys = pool.keys[0][slots].repeat_interleave(group, 1)
+        values = pool.values[0][slots].repeat_interleave(group, 1)
         scores = torch.einsum("hd,thd->ht", query[row], keys) * scale
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
@@ -126,24 +127,31 @@ def test_without_the_flash_operator(monkeypatch: pytest.MonkeyPatch, window: int
     check_attention(window, "")
 
 
-def check_attention(window: int | None, extra: str) -> None:
+def check_attention(
+    window: int | None,
+    extra: str,
+    heads: tuple[int, int] = (HEADS, KV_HEADS),
+    size: int = SIZE,
+) -> None:
     torch.manual_seed(1)
-    pool = Pool([KVShape(KV_HEADS, SIZE, SIZE)], PAGES, PAGE, torch.device("cpu"), torch.float32)
+    count, kv_heads = heads
+    scale = 1.2 / size**0.5
+    pool = Pool([KVShape(kv_heads, size, size)], PAGES, PAGE, torch.device("cpu"), torch.float32)
     pool.keys[0].normal_()
     pool.values[0].normal_()
     softcap = 2.0 if extra == "softcap" else None
-    sinks = torch.randn(HEADS) if extra == "sinks" else None
+    sinks = torch.randn(count) if extra == "sinks" else None
     for layout in LAYOUTS:
         slots, positions = own_slots(layout)
-        query = torch.randn(layout.rows, HEADS, SIZE)
-        key, value = torch.randn(2, layout.rows, KV_HEADS, SIZE)
+        query = torch.randn(layout.rows, count, size)
+        key, value = torch.randn(2, layout.rows, kv_heads, size)
         step = CpuAttention(pool, layout, slots, positions)
-        settings = {"scale": 0.3, "window": window, "softcap": softcap, "sinks": sinks}
-        out = step.attend(0, query, key, value, **settings)  # type: ignore[arg-type]
-        wanted = written_out(layout, pool, query, positions, 0.3, window, softcap, sinks)
+        settings = {"scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
+        out = step.attend(0, query, key, value, **settings)
+        wanted = written_out(layout, pool, query, positions, scale, window, softcap, sinks)
         assert torch.allclose(out, wanted, atol=2e-5)
         batched = CudaAttention(pool, layout, slots, attend_sequences)
-        out = batched.attend(0, query, key, value, **settings)  # type: ignore[arg-type]
+        out = batched.attend(0, query, key, value, **settings)
         assert torch.allclose(out, wanted, atol=2e-5)
 
 

@@ -1,30 +1,148 @@
-"""Our own kernel against attention written out, and what happens where there is none."""
+"""Our own kernels against the same written out, and what happens where there are none."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from plait.engine.llm.attention import fused, native
+from plait.engine.llm import cache_folder
+from plait.engine.llm.attention import fused
+from plait.engine.llm.native import library, native
+from plait.engine.llm.native.product import Operation, OwnProduct, multiplies
 
 from .test_attention import check_attention
 
-needs_kernel = pytest.mark.skipif(
-    native.native().attend is None, reason=f"no kernel: {native.native().found}"
+needs_kernels = pytest.mark.skipif(
+    native().library is None, reason=f"no kernels here: {native().found}"
 )
 
 
-@needs_kernel
+@needs_kernels
 @pytest.mark.parametrize("window", [None, 5, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
     check_attention(window, extra)
 
 
-@needs_kernel
+@needs_kernels
 @pytest.mark.parametrize("piece", [7, 64])
 def test_items_in_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(fused, "PIECE", piece)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     check_attention(None, "")
     check_attention(40, "sinks")
+
+
+@needs_kernels
+@pytest.mark.parametrize("heads", [(1, 1), (6, 3), (8, 1), (16, 2), (80, 40)])
+@pytest.mark.parametrize("size", [4, 16, 20, 128])
+def test_heads_of_any_number_and_size(heads: tuple[int, int], size: int) -> None:
+    check_attention(None, "", heads, size)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("operation", ["none", "silu", "add", "times"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_products_are_those_of_linear(
+    dtype: torch.dtype, operation: Operation, with_bias: bool
+) -> None:
+    torch.manual_seed(4)
+    for rows, outputs, inputs in ((1, 5, 8), (3, 48, 64), (17, 100, 1026), (130, 500, 64)):
+        weight, other = torch.randn(outputs, inputs).to(dtype), torch.randn(rows, outputs).to(dtype)
+        bias = torch.randn(outputs).to(dtype) if with_bias else None
+        if not multiplies(weight):
+            pytest.skip("this processor multiplies no bf16 numbers")
+        x = torch.randn(rows, 2 * inputs).to(dtype)[:, :inputs]
+        wanted = torch.nn.functional.linear(
+            x.double(), weight.double(), None if bias is None else bias.double()
+        )
+        if operation == "silu":
+            wanted = torch.nn.functional.silu(wanted)
+        if operation == "add":
+            wanted = wanted + other
+        if operation == "times":
+            wanted = wanted * other
+        second = other if operation in ("add", "times") else None
+        found = OwnProduct(weight, bias)(x, operation, second)
+        assert found.dtype == dtype
+        exact = dtype == torch.float32
+        assert torch.allclose(
+            found.double(), wanted, rtol=1e-5 if exact else 1e-2, atol=1e-4 if exact else 1e-2
+        )
+
+
+@needs_kernels
+def test_a_row_gets_the_same_in_any_batch() -> None:
+    weight, x = torch.randn(300, 2000), torch.randn(70, 2000)
+    product = OwnProduct(weight, None)
+    whole = product(x)
+    for first, last in ((0, 1), (3, 20), (69, 70)):
+        assert torch.equal(product(x[first:last].clone()), whole[first:last])
+
+
+@needs_kernels
+def test_what_is_not_a_number_stays_in_its_row() -> None:
+    x = torch.randn(9, 64)
+    x[4, 3] = float("nan")
+    x[5, 3] = float("inf")
+    found = OwnProduct(torch.rand(50, 64) + 1, None)(x, "silu")
+    assert bool(found[4].isnan().all())
+    assert bool((found[5] == float("inf")).all())
+    assert bool(found[[0, 1, 2, 3, 6, 7, 8]].isfinite().all())
+    assert float(OwnProduct(-torch.eye(64) * 1e30, None)(x.abs(), "silu")[0].abs().max()) < 1e-5
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """As in a new process with an empty cache directory."""
+    monkeypatch.setenv("PLAIT_CACHE_DIR", str(tmp_path / "cache"))
+    native.cache_clear()
+    yield tmp_path
+    native.cache_clear()
+
+
+@needs_kernels
+def test_kernels_are_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native().library is not None
+    kept = list(cache_folder.cache_folder("native").iterdir())
+    assert len(kept) == 1
+    monkeypatch.setattr(library, "_units", lambda: ["nothing.c"])
+    native.cache_clear()
+    assert native().library is not None, "read from the cache directory"
+
+
+@needs_kernels
+def test_a_cache_that_cannot_be_written_is_done_without(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fresh / "cache").write_text("a file where the directory should be")
+    assert native().library is not None
+
+
+def test_without_a_compiler(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(fresh))
+    monkeypatch.delenv("CC", raising=False)
+    assert native().library is None
+    assert "no C compiler" in native().found
+    assert not multiplies(torch.ones(4, 4))
+
+
+def test_a_compiler_that_fails(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = fresh / "cc"
+    bad.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "broken: no headers" >&2; exit 1\n'
+    )
+    bad.chmod(0o755)
+    monkeypatch.setenv("CC", str(bad))
+    assert native().library is None
+    assert "broken: no headers" in native().found
+
+
+def test_kernels_can_be_turned_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAIT_NATIVE", "0")
+    assert native().library is None
+    check_attention(None, "")

@@ -1,9 +1,9 @@
-"""Our own attention kernel for CPUs (native.c), compiled once on the machine that runs it.
+"""Our own kernels for CPUs (*.c), compiled once on the machine that runs them.
 
-Which instructions a processor has decides how fast attention is, and no wheel knows it: the
-kernel is compiled by the C compiler at hand for exactly this processor, in about a second, and
-kept in plait's cache directory. It shares torch's OpenMP threads. Where there is no compiler, or
-what it made fails its check, attention goes by torch's own operators: same results, slower.
+Which instructions a processor has decides how fast it is, and no wheel knows it: the kernels are
+compiled by the C compiler at hand for exactly this processor, in about two seconds, and kept in
+plait's cache directory. They share torch's OpenMP threads. Where there is no compiler, torch's
+own operators do the same, slower.
 """
 
 from __future__ import annotations
@@ -16,69 +16,41 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from ..cache_folder import cache_folder
 
 log = logging.getLogger("plait")
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 FLAGS = (
     "-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC",
     "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
 COMPILE_SECONDS = 60
-MOST = 256
-"""Numbers of a head that the kernel has room for."""
-_WHOLE = [
-    *("rows", "heads", "kv_heads", "key_size", "value_size", "half", "threads", "units"),
-    *("levels", "window", "query_row", "query_head"),
-]
-_PLACES = ["query", "keys", "values", "out", "outs", "lses", "unit", "run", "position", "sinks"]
-
-
-class Step(ctypes.Structure):
-    """What the kernel is told of one layer: `Step` in native.c."""
-
-    _fields_ = (
-        [(name, ctypes.c_int64) for name in _WHOLE]
-        + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
-        + [(name, ctypes.c_void_p) for name in _PLACES]
-    )
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """The kernel, or why there is none."""
+    """The compiled kernels, or why there are none."""
 
-    attend: Callable[[Step], int] | None
+    library: ctypes.CDLL | None
     found: str
 
 
 @cache
 def native() -> Native:
-    """The kernel of this machine: loaded, compiled when it has not been yet."""
+    """The kernels of this machine: loaded, compiled when they have not been yet."""
     if os.environ.get("PLAIT_NATIVE") == "0":
         return Native(None, "turned off by PLAIT_NATIVE=0")
     try:
         compiler = _compiler()
         library = _library(compiler)
     except (OSError, subprocess.SubprocessError) as error:
-        log.debug("no attention kernel of our own: %s", error)
+        log.debug("no kernels of our own: %s", error)
         return Native(None, str(error))
-    call = library.plait_attend
-    call.argtypes, call.restype = [ctypes.POINTER(Step)], ctypes.c_int
-    return Native(lambda step: int(call(ctypes.byref(step))), f"compiled by {compiler}")
-
-
-def fits(dtype: torch.dtype, key_size: int, value_size: int) -> bool:
-    """Whether the kernel is there and has room for heads of this type and size."""
-    known = dtype in (torch.float32, torch.bfloat16) and max(key_size, value_size) <= MOST
-    return known and native().attend is not None
+    return Native(library, f"compiled by {compiler}")
 
 
 def _compiler() -> str:
@@ -91,15 +63,16 @@ def _compiler() -> str:
 
 
 def _library(compiler: str) -> ctypes.CDLL:
-    """The compiled kernel, from the cache directory when it was compiled before."""
-    marks = [SOURCE.read_bytes(), repr(FLAGS).encode(), _version(compiler), _processor()]
-    name = f"attention-{hashlib.sha256(b'|'.join(marks)).hexdigest()[:24]}.so"
+    """The compiled kernels, from the cache directory when it was compiled before."""
+    texts = [source.read_bytes() for source in SOURCES]
+    marks = [*texts, repr(FLAGS).encode(), _run([compiler, "--version"]), _processor()]
+    name = f"kernels-{hashlib.sha256(b'|'.join(marks)).hexdigest()[:24]}.so"
     kept = cache_folder("native") / name
     if kept.is_file():
         return ctypes.CDLL(str(kept))
     with tempfile.TemporaryDirectory() as work:
         made = Path(work) / name
-        _run([compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"])
+        _run([compiler, *FLAGS, *_units(), "-o", str(made), "-lm"])
         library = ctypes.CDLL(str(made))
         _keep(made, kept)
     return library
@@ -113,11 +86,11 @@ def _keep(made: Path, kept: Path) -> None:
         shutil.copyfile(made, part)
         part.replace(kept)
     except OSError as error:
-        log.debug("the attention kernel is not kept on disk: %s", error)
+        log.debug("compiled kernels are not kept on disk: %s", error)
 
 
-def _version(compiler: str) -> bytes:
-    return _run([compiler, "--version"])
+def _units() -> list[str]:
+    return [str(source) for source in SOURCES if source.suffix == ".c"]
 
 
 def _processor() -> bytes:
@@ -136,5 +109,5 @@ def _run(command: list[str]) -> bytes:
     )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise OSError(f"{command[0]} could not compile the attention kernel: {''.join(last)}")
+        raise OSError(f"{command[0]} could not compile our kernels: {''.join(last)}")
     return done.stdout

@@ -1,0 +1,94 @@
+"""Products of rows by a weight that was laid out for our own kernel (product.c)."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Literal
+
+import torch
+
+from .library import native
+
+Operation = Literal["none", "silu", "add", "times"]
+"""What is done while the result is written: nothing, an activation, a residual added, a factor."""
+_OPERATIONS = ("none", "silu", "add", "times")
+_WHOLE = ["rows", "words", "outputs", "x_row", "half", "operation", "threads"]
+_PLACES = ["x", "weight", "bias", "other", "out"]
+
+
+class Product(ctypes.Structure):
+    """What the kernel is told: `Product` in product.c."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in _WHOLE] + [
+        (name, ctypes.c_void_p) for name in _PLACES
+    ]
+
+
+def multiplies(weight: torch.Tensor) -> bool:
+    """Whether the kernel is there for this (outputs, inputs) weight."""
+    library = native().library
+    if library is None or weight.device.type != "cpu" or weight.dim() != 2:
+        return False
+    if weight.dtype == torch.bfloat16:  # two numbers are one word
+        return weight.shape[1] % 2 == 0 and bool(library.plait_multiplies_halves())
+    return weight.dtype == torch.float32
+
+
+class OwnProduct:
+    """x W^T + b by our own kernel; the weight is laid out in panels, a copy."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._outputs = len(weight)
+        self._dtype = weight.dtype
+        self._panels = _panels(weight)
+        self._bias = None if bias is None else self._padded(bias.detach())
+
+    def _padded(self, bias: torch.Tensor) -> torch.Tensor:
+        """fp32, as long as all panels together."""
+        panels, _, columns = self._panels.shape
+        return torch.nn.functional.pad(bias.float(), (0, panels * columns - len(bias)))
+
+    def __call__(
+        self, x: torch.Tensor, operation: Operation = "none", other: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(T, inputs) -> (T, outputs); `other` has the result's shape."""
+        assert x.dtype == self._dtype, "rows and weight are of one type"
+        if x.stride(1) != 1 or (len(x) > 1 and x.stride(0) * x.element_size() % 4):
+            x = x.contiguous()
+        if other is not None:
+            other = other.contiguous()
+        out = x.new_empty(len(x), self._outputs)
+        if not len(x):
+            return out
+        library = native().library
+        assert library is not None
+        per_word = 4 // x.element_size()
+        product = Product(
+            rows=len(x),
+            words=self._panels.shape[1],
+            outputs=self._outputs,
+            x_row=x.stride(0) // per_word,
+            half=x.dtype == torch.bfloat16,
+            operation=_OPERATIONS.index(operation),
+            threads=torch.get_num_threads(),
+            x=x.data_ptr(),
+            weight=self._panels.data_ptr(),
+            bias=None if self._bias is None else self._bias.data_ptr(),
+            other=None if other is None else other.data_ptr(),
+            out=out.data_ptr(),
+        )
+        library.plait_multiply(ctypes.byref(product))
+        return out
+
+
+def _panels(weight: torch.Tensor) -> torch.Tensor:
+    """(panels, words, columns) of int32: what a tile reads one after the other."""
+    library = native().library
+    assert library is not None
+    columns = library.plait_columns()
+    words = weight.detach().contiguous().view(torch.int32)
+    count = -(-len(words) // columns)
+    panels = torch.zeros(count, words.shape[1], columns, dtype=torch.int32)
+    for number, rows in enumerate(torch.split(words, columns)):
+        panels[number, :, : len(rows)] = rows.t()
+    return panels
