@@ -38,12 +38,15 @@ GENERATED = 6_000
 """Tokens that they generate at most."""
 LEAST = 3
 """Where there is no time for so many orders, none is rehearsed."""
-DRAWN = 8
+DRAWN = 10
 """Orders drawn by lot, of which the best is improved."""
 WORTH = 0.5
 """Seconds of a batch for which so much may be rehearsed; for a shorter one as much less."""
 LOST = 0.005
-"""Share of its seconds that an order must lose for others to be tried."""
+"""Share of the seconds that the first order must lose for others to be tried, and by which those
+drawn must differ for more."""
+GAIN = 0.01
+"""Share that another order must save to be taken: a rehearsal is not exact."""
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -71,9 +74,10 @@ class Trials:
             return f"by tokens, {self.seconds:.4g} s expected: no other was worth trying"
         which = "all that differ" if self.every else "those a search came to"
         given = f", as given {self.as_given:.4g} s" if self.as_given is not None else ""
+        taken = "by tokens, as nothing saves much" if self.seconds == self.by_tokens else "quickest"
         return (
-            f"the quickest of {self.orders} in virtual time ({which}), {self.seconds:.4g} s "
-            f"expected; by tokens {self.by_tokens:.4g} s{given}, the slowest {self.slowest:.4g} s"
+            f"{taken}, {self.seconds:.4g} s expected; {self.orders} rehearsed ({which}): "
+            f"by tokens {self.by_tokens:.4g} s{given}, the slowest {self.slowest:.4g} s"
         )
 
 
@@ -133,10 +137,10 @@ def tried(
     trial = _Tried(plan, rows, lambda plan: rehearse(plan, [rows], known, stage(), texts))
     own, as_given = tuple(positions(plan.parts[0])), tuple(range(plan.rows))
     first = trial.begin(own)
-    if _loses(first):
-        affordable = _share(*_work(first)) * min(1.0, first.seconds / WORTH)
-        trial.most = max(1, min(ORDERS, math.floor(affordable)))
-    best = search(_starts(own, trial.most), trial.seconds, 8 * trial.most)
+    trial.most = _affordable(first)
+    best = _quickest(trial, own)
+    if trial.seconds(best) > first.seconds * (1 - GAIN):
+        best = own
     found = trial.found.values()
     told = Trials(
         len(found), len(found) == trial.different, trial.seconds(best), first.seconds,
@@ -178,13 +182,25 @@ def may_try(plan: Plan, rows: Collection[Row | None], estimates: Estimates) -> b
     return all(map(_plain, (*rows, *values)))
 
 
-def _starts(own: Sequence[int], most: int) -> list[Order]:
-    """Its own order, the rows as given, and others; all there are where there is time for them."""
-    if math.factorial(len(own)) <= most:
-        return [own, *permutations(range(len(own)))]
+def _quickest(trial: _Tried, own: Sequence[int]) -> Order:
+    """The quickest order that is found from its own, the rows as given, and some drawn by lot."""
     rng = random.Random(0)
-    drawn = (rng.sample(own, len(own)) for _ in range(DRAWN))
-    return [own, range(len(own)), *drawn][:most]
+    as_given = range(len(own))
+    starts = [own, as_given, *(rng.sample(own, len(own)) for _ in range(DRAWN))]
+    drawn = list(map(trial.seconds, starts[: trial.most]))
+    if max(drawn) - min(drawn) < LOST * max(drawn):
+        trial.most = len(trial.found)
+    elif math.factorial(len(own)) <= trial.most:
+        starts += permutations(as_given)
+    return search(starts, trial.seconds, 8 * trial.most)
+
+
+def _affordable(first: Rehearsed) -> int:
+    """How many orders may be rehearsed, given what the first one has come to."""
+    if not _loses(first):
+        return 1
+    share = _share(*_work(first)) * min(1.0, first.seconds / WORTH)
+    return max(1, min(ORDERS, math.floor(share)))
 
 
 def _loses(first: Rehearsed) -> bool:
