@@ -18,6 +18,7 @@ import torch
 
 from .attention import StepAttention
 from .dense import Dense
+from .rows import norm, rotate
 
 BLOCK = 512
 """Rows that go through products at a time: what lies between two products stays in the cache."""
@@ -49,10 +50,7 @@ class LeanModel:
         self.size = int(attention.head_dim)
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
-        epsilon = float(config.rms_norm_eps)
-        self._floors = {
-            n: torch.tensor((epsilon * n) ** 0.5) for n in (int(config.hidden_size), self.size)
-        }
+        self._epsilon = float(config.rms_norm_eps)
         self.embedding: torch.Tensor = body.embed_tokens.weight
         self.rotation: torch.Tensor = body.rotary_emb.inv_freq.float()
         self.rotation_scale = float(body.rotary_emb.attention_scaling)
@@ -99,10 +97,10 @@ class LeanModel:
         if layer.query_norm is not None and layer.key_norm is not None:
             query = self._norm(query).mul_(layer.query_norm)
             key = self._norm(key).mul_(layer.key_norm)
-            _rotate(query, turn)
-            _rotate(key, turn)
+            rotate(query, turn)
+            rotate(key, turn)
         else:
-            _rotate(qkv[:, :both], turn)
+            rotate(qkv[:, :both], turn)
         mixed = step.attend(number, query, key, value, scale=layer.scale, window=layer.window)
         return mixed.reshape(len(asked), -1)
 
@@ -113,10 +111,7 @@ class LeanModel:
         return layer.down.add(layer.up.times(normed, layer.gate.silu(normed)), rows)
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        """RMS norm without its weight. torch's own is more operators here, and slower."""
-        size = x.shape[-1]
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return x.div(length.hypot_(self._floors[size]).mul_(size**-0.5)).to(x.dtype)
+        return norm(x, self._epsilon)
 
     def _layer(self, layer: Any, window: int | None) -> LeanLayer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -173,14 +168,6 @@ def _by_blocks(
         out[at : at + size] = part
     assert out is not None
     return out
-
-
-def _rotate(x: torch.Tensor, turn: torch.Tensor) -> None:
-    """Rotary embedding of (T, H, D) in place, by complex factors (T, 1, D / 2), in fp32."""
-    wide = x.float()
-    torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2)).mul_(turn)
-    if wide is not x:
-        x.copy_(wide)
 
 
 def _interleaved(size: int) -> torch.Tensor:

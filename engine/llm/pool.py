@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...dag.errors import ModelError
+from .rows import put
 
 CACHE_LINE = 64
 """Bytes."""
@@ -92,8 +93,7 @@ class Pool:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store (T, heads, size) at slots; the layer's whole K and V."""
         keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(0, slots, key)
-        values.index_copy_(0, slots, value)
+        put(keys, values, slots, key, value)
         return keys, values
 
     def copy(self, source: int, target: int, slots: int) -> None:

@@ -43,8 +43,18 @@ typedef struct {
 
 static const float NONE = -INFINITY;
 
-INLINE float number(const Step *s, const void *from, int64_t at) {
-    return s->half ? widened(((const uint16_t *)from)[at]) : ((const float *)from)[at];
+/* Whether keys meet queries as pairs of bf16 numbers, two in a word. Else numbers are fp32, widened
+   where the pool's are not. */
+INLINE int in_pairs(const Step *s) { return HALVES && s->half && s->key_size % 2 == 0; }
+INLINE int64_t words_of(const Step *s) { return in_pairs(s) ? s->key_size / 2 : s->key_size; }
+
+/* A word of a query that begins at number `from`. */
+INLINE float word(const Step *s, const void *query, int64_t from, int64_t at) {
+    float pair;
+    if (!s->half) return ((const float *)query)[from + at];
+    if (!in_pairs(s)) return widened(((const uint16_t *)query)[from + at]);
+    memcpy(&pair, (const uint16_t *)query + from + 2 * at, 4);
+    return pair;
 }
 
 /* Where a unit's slots are, from the first on. */
@@ -53,39 +63,48 @@ typedef struct {
     int64_t at;
 } Reader;
 
-/* The next `count` slots as rows of numbers: in the pool itself, or widened into `wide`. Where
-   to go on. */
+/* The next `count` slots as rows: in the pool itself, or widened into `wide`. Where to go on. */
 static Reader locate(const Step *s, Reader reader, int64_t count, const void *pool, int64_t size,
                      int64_t head, float *wide, const float **rows) {
     for (int64_t i = 0; i < count; i++) {
         while (reader.at == reader.run[1]) reader.run += 2, reader.at = 0;
         int64_t at = ((reader.run[0] + reader.at++) * s->kv_heads + head) * size;
-        if (!s->half) {
-            rows[i] = (const float *)pool + at;
+        const uint16_t *from = (const uint16_t *)pool + at;
+        if (!wide) {
+            rows[i] = s->half ? (const void *)from : (const float *)pool + at;
             continue;
         }
-        const uint16_t *from = (const uint16_t *)pool + at;
-        for (int64_t d = 0; d < size; d++) wide[i * size + d] = widened(from[d]);
+        int64_t d = 0;
+        for (; d + W <= size; d += W) store(wide + i * size + d, load_half(from + d));
+        for (; d < size; d++) wide[i * size + d] = widened(from[d]);
         rows[i] = wide + i * size;
     }
     for (int64_t i = count; i % W; i++) rows[i] = rows[count - 1]; /* whole registers */
     return reader;
 }
 
-/* scores[i][lane] = sum over d of keys[i][d] * query[d][lane], for `count` keys. */
-INLINE void score(const float *query, const float *const *keys, int64_t size, float *scores,
-                  const int count, const int vecs) {
+/* scores[i][lane] = scale * sum over d of keys[i][d] * query[d][lane], for `count` keys. Words are
+   fp32 numbers or, with `pairs`, two bf16 numbers. */
+INLINE void score(const float *query, const float *const *keys, int64_t words, float scale,
+                  float *scores, const int count, const int vecs, const int pairs) {
     vec sum[TILES];
     for (int i = 0; i < count * vecs; i++) sum[i] = all(0);
-    for (int64_t d = 0; d < size; d++) {
+    for (int64_t d = 0; d < words; d++) {
         vec own[4];
         for (int j = 0; j < vecs; j++) own[j] = held(load(query + (d * vecs + j) * W));
 #pragma GCC unroll 16
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count; i++) {
+            int32_t word;
+            memcpy(&word, keys[i] + d, 4);
 #pragma GCC unroll 4
-            for (int j = 0; j < vecs; j++) sum[i * vecs + j] += all(keys[i][d]) * own[j];
+            for (int j = 0; j < vecs; j++) {
+                vec *place = sum + i * vecs + j;
+                *place = pairs ? add_pairs(*place, word - (bits){0}, (bits)own[j])
+                               : *place + all(keys[i][d]) * own[j];
+            }
+        }
     }
-    for (int i = 0; i < count * vecs; i++) store(scores + i * W, sum[i]);
+    for (int i = 0; i < count * vecs; i++) store(scores + i * W, sum[i] * scale);
 }
 
 static void cap(const Step *s, float *scores, int64_t count) {
@@ -114,6 +133,11 @@ typedef struct {
     float position[LANES];
 } __attribute__((aligned(64))) Scratch;
 
+INLINE float *wide_keys(const Step *s, Scratch *x) {
+    return s->half && !in_pairs(s) ? x->wide[0] : NULL;
+}
+INLINE float *wide_values(const Step *s, Scratch *x) { return s->half ? x->wide[1] : NULL; }
+
 /* Which of a block's scores no row may see become -inf. Positions are whole numbers below 2^24. */
 INLINE void hide(const Step *s, const Scratch *x, float *scores, int64_t first, int64_t keys,
                  const int vecs) {
@@ -133,13 +157,14 @@ INLINE void hide(const Step *s, const Scratch *x, float *scores, int64_t first, 
 INLINE void attend(const Step *s, Scratch *x, const int64_t *unit, int64_t head, int64_t lane,
                    int64_t lanes, const int vecs) {
     const int64_t group = s->heads / s->kv_heads, width = vecs * W;
-    const int count = TILES / vecs;
+    const int64_t words = words_of(s);
+    const int count = TILES / vecs, pairs = in_pairs(s);
     float low = INFINITY, high = -INFINITY; /* the rows' positions */
     for (int64_t m = 0; m < width; m++) {
         int64_t vector = lane + (m < lanes ? m : 0), row = unit[ROW] + vector / group;
         int64_t from = row * s->query_row + (head * group + vector % group) * s->query_head;
-        for (int64_t d = 0; d < s->key_size; d++)
-            x->query[d * width + m] = number(s, s->query, from + d) * s->scale;
+        for (int64_t d = 0; d < words; d++)
+            x->query[d * width + m] = word(s, s->query, from, d);
         float position = x->position[m] = (float)s->position[row];
         low = position < low ? position : low;
         high = position > high ? position : high;
@@ -153,13 +178,20 @@ INLINE void attend(const Step *s, Scratch *x, const int64_t *unit, int64_t head,
         int64_t keys = least(unit[LENGTH] - at, KEYS);
         int64_t first = unit[POSITION] + at;
         if ((float)first > high) break;
-        locate(s, reader, keys, s->keys, s->key_size, head, x->wide[0], key);
-        reader = locate(s, reader, keys, s->values, s->value_size, head, x->wide[1], value);
+        locate(s, reader, keys, s->keys, s->key_size, head, wide_keys(s, x), key);
+        reader = locate(s, reader, keys, s->values, s->value_size, head, wide_values(s, x), value);
         int64_t i = 0;
-        for (; i + count <= keys; i += count)
-            score(x->query, key + i, s->key_size, x->scores + i * width, count, vecs);
-        for (; i < keys; i++)
-            score(x->query, key + i, s->key_size, x->scores + i * width, 1, vecs);
+        for (int one; i < keys; i += one ? 1 : count) {
+            float *scores = x->scores + i * width;
+            one = i + count > keys;
+            if (pairs) {
+                if (one) score(x->query, key + i, words, s->scale, scores, 1, vecs, 1);
+                else score(x->query, key + i, words, s->scale, scores, count, vecs, 1);
+            } else {
+                if (one) score(x->query, key + i, words, s->scale, scores, 1, vecs, 0);
+                else score(x->query, key + i, words, s->scale, scores, count, vecs, 0);
+            }
+        }
         if (s->softcap) cap(s, x->scores, keys * width);
         if ((float)(first + keys - 1) > low || (s->window && (float)first <= high - s->window))
             hide(s, x, x->scores, first, keys, vecs);
@@ -223,20 +255,29 @@ INLINE vec sums(vec *part) {
     return part[0];
 }
 
-/* scores[i] = sum over d of keys[i][d] * query[d], for whole registers of keys. */
-APART void score_row(const float *query, const float *const *keys, int64_t count, int64_t size,
-                      float *scores) {
+INLINE void score_words(const float *query, const float *const *keys, int64_t count,
+                        int64_t words, float scale, float *scores, const int pairs) {
     for (int64_t i = 0; i < count; i += W) {
         vec part[W];
 #pragma GCC unroll 16
         for (int k = 0; k < W; k++) part[k] = all(0);
-        for (int64_t d = 0; d < size; d += W) {
+        for (int64_t d = 0; d < words; d += W) {
             vec own = held(load(query + d));
 #pragma GCC unroll 16
-            for (int k = 0; k < W; k++) part[k] += load(keys[i + k] + d) * own;
+            for (int k = 0; k < W; k++) {
+                vec key = load(keys[i + k] + d);
+                part[k] = pairs ? add_pairs(part[k], (bits)key, (bits)own) : part[k] + key * own;
+            }
         }
-        store(scores + i, sums(part));
+        store(scores + i, sums(part) * scale);
     }
+}
+
+/* scores[i] = scale * sum over d of keys[i][d] * query[d], for whole registers of keys. */
+APART void score_row(const Step *s, const float *query, const float *const *keys, int64_t count,
+                     float *scores) {
+    if (in_pairs(s)) score_words(query, keys, count, words_of(s), s->scale, scores, 1);
+    else score_words(query, keys, count, words_of(s), s->scale, scores, 0);
 }
 
 /* Scores to weights, of whole registers. How much of the sums before them is kept. */
@@ -260,12 +301,11 @@ APART float weigh(float *scores, int64_t count, float *top, float *total) {
    head lie along the lanes, and all heads go side by side, as keys and values do in memory. */
 APART void attend_row(const Step *s, Scratch *x, const int64_t *unit) {
     const int64_t group = s->heads / s->kv_heads, row = unit[ROW], own = s->position[row];
-    const int64_t key_size = s->key_size, value_size = s->value_size;
+    const int64_t words = words_of(s), value_size = s->value_size;
     float top[HEADS], total[HEADS];
     for (int64_t h = 0; h < s->heads; h++) {
         int64_t from = row * s->query_row + h * s->query_head;
-        for (int64_t d = 0; d < key_size; d++)
-            x->query[h * key_size + d] = number(s, s->query, from + d) * s->scale;
+        for (int64_t d = 0; d < words; d++) x->query[h * words + d] = word(s, s->query, from, d);
         top[h] = -1e30f, total[h] = 0;
     }
     memset(x->out, 0, sizeof(float) * s->heads * value_size);
@@ -276,10 +316,11 @@ APART void attend_row(const Step *s, Scratch *x, const int64_t *unit) {
         int64_t unseen = s->window ? own - s->window + 1 - unit[POSITION] - at : 0;
         for (int64_t h = 0; h < s->heads; h++) {
             if (h % group == 0) {
-                locate(s, reader, keys, s->keys, key_size, h / group, x->wide[0], key);
-                next = locate(s, reader, keys, s->values, value_size, h / group, x->wide[1], value);
+                locate(s, reader, keys, s->keys, s->key_size, h / group, wide_keys(s, x), key);
+                next = locate(s, reader, keys, s->values, value_size, h / group, wide_values(s, x),
+                              value);
             }
-            score_row(x->query + h * key_size, key, width, key_size, x->scores);
+            score_row(s, x->query + h * words, key, width, x->scores);
             if (s->softcap) cap(s, x->scores, keys);
             for (int64_t i = 0; i < least(unseen, keys); i++) x->scores[i] = NONE;
             for (int64_t i = keys; i < width; i++) x->scores[i] = NONE;
@@ -300,7 +341,7 @@ APART void attend_row(const Step *s, Scratch *x, const int64_t *unit) {
    query vectors. */
 INLINE int is_row(const Step *s, const int64_t *unit) {
     return unit[ROWS] == 1 && s->heads <= HEADS && s->heads / s->kv_heads <= W / 2 &&
-           s->key_size % W == 0 && s->value_size % W == 0;
+           words_of(s) % W == 0 && s->value_size % W == 0;
 }
 
 INLINE int64_t tasks_of(const Step *s, const int64_t *unit) {

@@ -16,17 +16,6 @@
 
 #include "vectors.h"
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-INLINE vec add_pairs(vec sum, bits a, bits b) {
-    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-}
-enum { HALVES = 1 };
-#else
-INLINE vec add_pairs(vec sum, bits a, bits b) { return sum + (vec)(a + b); } /* never called */
-enum { HALVES = 0 };
-#endif
-
 enum { PANEL = 3, COLS = PANEL * W, TALL = W / 2 }; /* a tile: TALL rows of PANEL registers */
 enum { BLOCK = 1024 };  /* words of the input at a time: a block of a panel stays in the cache */
 enum { GROUP = 64, SMALL = 2 * TALL }; /* rows of a task: at most, and where panels are few */
@@ -93,10 +82,7 @@ APART void halves(const int32_t *x, int64_t x_row, const int32_t *weight, int64_
 
 /* A register of `other`. */
 INLINE vec other_of(const Product *p, const void *other, int64_t at) {
-    float wide[W];
-    if (!p->half) return load((const float *)other + at);
-    for (int i = 0; i < W; i++) wide[i] = widened(((const uint16_t *)other)[at + i]);
-    return load(wide);
+    return p->half ? load_half((const uint16_t *)other + at) : load((const float *)other + at);
 }
 
 /* A row's sums of one panel, with what is done to them while they are written. */

@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 #ifdef __AVX512F__
 enum { W = 16, TILES = 16 }; /* numbers in a register; registers that a tile of attention adds up in */
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
@@ -60,6 +64,17 @@ INLINE vec exponential(vec x) {
     return (vec)(((bits)p + ((bits)z << 23)) & kept);
 }
 
+/* sum + a[2i] b[2i] + a[2i + 1] b[2i + 1] for pairs of bf16 numbers, where the processor can. */
+#ifdef __AVX512BF16__
+INLINE vec add_pairs(vec sum, bits a, bits b) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+enum { HALVES = 1 };
+#else
+INLINE vec add_pairs(vec sum, bits a, bits b) { return sum + (vec)(a + b); } /* never called */
+enum { HALVES = 0 };
+#endif
+
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 INLINE float widened(uint16_t x) {
@@ -67,6 +82,12 @@ INLINE float widened(uint16_t x) {
     float number;
     memcpy(&number, &wide, 4);
     return number;
+}
+
+INLINE vec load_half(const uint16_t *p) {
+    halfs narrow;
+    memcpy(&narrow, p, sizeof narrow);
+    return (vec)(__builtin_convertvector(narrow, bits) << 16);
 }
 
 INLINE void store_half(uint16_t *p, vec x) { /* to nearest, ties to even */

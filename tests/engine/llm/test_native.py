@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from plait.engine.llm import cache_folder
+from plait.engine.llm import cache_folder, rows
 from plait.engine.llm.attention import fused
+from plait.engine.llm.attention.cpu import CpuAttention
 from plait.engine.llm.native import library, native
 from plait.engine.llm.native.product import Operation, OwnProduct, multiplies
+from plait.engine.llm.pool import KVShape, Pool
+from plait.engine.llm.rows import norm, put, rotate
 
-from .test_attention import check_attention
+from .test_attention import LAYOUTS, PAGE, PAGES, check_attention, own_slots
 
 needs_kernels = pytest.mark.skipif(
     native().library is None, reason=f"no kernels here: {native().found}"
@@ -51,12 +54,15 @@ def test_products_are_those_of_linear(
     dtype: torch.dtype, operation: Operation, with_bias: bool
 ) -> None:
     torch.manual_seed(4)
-    for rows, outputs, inputs in ((1, 5, 8), (3, 48, 64), (17, 100, 1026), (130, 500, 64)):
-        weight, other = torch.randn(outputs, inputs).to(dtype), torch.randn(rows, outputs).to(dtype)
+    for count, outputs, inputs in ((1, 5, 8), (3, 48, 64), (17, 100, 1026), (130, 500, 64)):
+        weight, other = (
+            torch.randn(outputs, inputs).to(dtype),
+            torch.randn(count, outputs).to(dtype),
+        )
         bias = torch.randn(outputs).to(dtype) if with_bias else None
         if not multiplies(weight):
             pytest.skip("this processor multiplies no bf16 numbers")
-        x = torch.randn(rows, 2 * inputs).to(dtype)[:, :inputs]
+        x = torch.randn(count, 2 * inputs).to(dtype)[:, :inputs]
         wanted = torch.nn.functional.linear(
             x.double(), weight.double(), None if bias is None else bias.double()
         )
@@ -146,3 +152,79 @@ def test_kernels_can_be_turned_off(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PLAIT_NATIVE", "0")
     assert native().library is None
     check_attention(None, "")
+
+
+@needs_kernels
+def test_without_wide_registers(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that has only what its architecture promises."""
+    monkeypatch.setattr(library, "FLAGS", [f for f in library.FLAGS if f != "-march=native"])
+    assert native().library is not None, native().found
+    check_attention(None, "")
+    check_attention(40, "sinks", (8, 2), 64)
+    weight, x = torch.randn(50, 70), torch.randn(21, 70)
+    assert torch.allclose(OwnProduct(weight, None)(x), x @ weight.T, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [16, 64, 128])
+@pytest.mark.parametrize("heads", [(4, 2), (8, 8)])
+def test_attention_of_bf16_numbers_is_reckoned_in_fp32(size: int, heads: tuple[int, int]) -> None:
+    torch.manual_seed(6)
+    count, kv_heads = heads
+    shape = KVShape(kv_heads, size, size)
+    pools = [
+        Pool([shape], PAGES, PAGE, torch.device("cpu"), t) for t in (torch.bfloat16, torch.float32)
+    ]
+    for layout in LAYOUTS:
+        slots, positions = own_slots(layout)
+        query = torch.randn(layout.rows, count, size).bfloat16()
+        key, value = torch.randn(2, layout.rows, kv_heads, size).bfloat16()
+        pools[0].keys[0].normal_()
+        pools[0].values[0].normal_()
+        pools[1].keys[0].copy_(pools[0].keys[0])
+        pools[1].values[0].copy_(pools[0].values[0])
+        half, whole = (
+            CpuAttention(p, layout, slots, positions).attend(
+                0,
+                query.to(p.dtype),
+                key.to(p.dtype),
+                value.to(p.dtype),
+                scale=size**-0.5,
+                window=90,
+            )
+            for p in pools
+        )
+        assert half.dtype == torch.bfloat16
+        # Half a unit in the last place of bf16, and what fp32 leaves.
+        assert torch.allclose(half.float(), whole, rtol=2**-8, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [5, 300])
+def test_rows_are_done_to_as_torch_does(
+    dtype: torch.dtype, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(7)
+    qkv = torch.randn(count, 9, 64).to(dtype)
+    turn = torch.polar(torch.ones(count, 1, 32), torch.randn(count, 1, 32))
+    slots = torch.randperm(2 * count)[:count]
+
+    def everything() -> list[torch.Tensor]:
+        mine = qkv.clone()
+        rotate(mine[:, :6], turn)
+        pools = torch.zeros(2, 2 * count, 2, 64, dtype=dtype)
+        put(pools[0], pools[1], slots, mine[:, 5:7], mine[:, 7:])
+        return [norm(mine.flatten(1), 1e-5), norm(mine[:, 2:5], 0.1), mine, pools]
+
+    ours = everything()
+    monkeypatch.setattr(rows, "_library", lambda x: None)
+    for found, wanted in zip(ours, everything(), strict=True):
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape
+        exact = dtype == torch.float32
+        assert torch.allclose(
+            found.float(),
+            wanted.float(),
+            rtol=1e-5 if exact else 2**-7,
+            atol=1e-6 if exact else 1e-2,
+        )
