@@ -108,6 +108,17 @@ def _peaks() -> Look:
     return True, f"{products:.0f} GFLOP/s in {name}, {memory_peak(device) / 1e9:.0f} GB/s read"
 
 
+def _kernels() -> Look:
+    try:
+        from ..engine.llm.native import native
+    except ImportError:
+        return None, "not known without torch"
+    kernels = native()
+    if kernels.library is not None:
+        return True, f"plait's own, {kernels.found}"
+    return None, f"torch's operators, which are slower on a processor: {kernels.found}"
+
+
 def _memory() -> Look:
     import os
 
@@ -196,6 +207,7 @@ LOOKS: dict[str, Callable[[], Look]] = {
     "gpu": _gpu,
     "device": _device,
     "peaks": _peaks,
+    "kernels": _kernels,
     "memory": _memory,
     "disk": _disk,
     **{f"extra {name}": _extra(name) for name in EXTRAS},

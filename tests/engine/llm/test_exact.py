@@ -11,6 +11,7 @@ import pytest
 
 from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM
+from plait.engine.llm.native import native
 
 from . import models
 
@@ -52,6 +53,24 @@ async def test_tokens_are_those_of_plain_generate(
     counters = tight.counters()
     assert counters.free_pages + counters.cached_pages == counters.total_pages
     assert counters.held_pages == 0
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt_oss"])
+async def test_tokens_are_the_same_without_our_own_kernels(
+    family: str,
+    model_path: Callable[[str], Path],
+    engine: Callable[..., LLM],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts = ragged_prompts()
+    with_kernels = await ask(engine(family), prompts, 12)
+    monkeypatch.setenv("PLAIT_NATIVE", "0")
+    native.cache_clear()
+    try:
+        assert await ask(engine(family), prompts, 12) == with_kernels
+    finally:
+        monkeypatch.delenv("PLAIT_NATIVE")
+        native.cache_clear()
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "gemma2"])
