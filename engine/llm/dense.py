@@ -4,7 +4,7 @@ torch's own `linear` re-arranges the weight at every call and, in fp32, goes to 
 slow on some processors. In its place comes the first of these that can be had: our own kernel
 (native/product.c), the oneDNN operator that torch's compiler emits, `linear`. The first two take
 weights laid out ahead, and can apply an activation, add a residual or multiply while they write.
-Results are fp32-exact in any case.
+In fp32, results are exact to its last digits in any case.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Dense(torch.nn.Module):
         super().__init__()
         self.in_features = weight.shape[1]
         self.out_features = weight.shape[0]
-        self._product = _fastest(weight)(weight, bias)
+        self._product = ways(weight)[0](weight, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() == 2:
@@ -95,12 +95,14 @@ class Dense(torch.nn.Module):
         return self._product(x, "silu")
 
 
-def _fastest(weight: torch.Tensor) -> type[OwnProduct | PackedProduct | PlainProduct]:
-    if multiplies(weight):
-        return OwnProduct
+def ways(weight: torch.Tensor) -> list[type[OwnProduct | PackedProduct | PlainProduct]]:
+    """How products by this weight can be had, the fastest first."""
+    found: list[type[OwnProduct | PackedProduct | PlainProduct]] = [PlainProduct]
     if can_pack() and weight.device.type == "cpu" and weight.dtype in PACKED_TYPES:
-        return PackedProduct
-    return PlainProduct
+        found.insert(0, PackedProduct)
+    if multiplies(weight):
+        found.insert(0, OwnProduct)
+    return found
 
 
 def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -118,7 +120,7 @@ def pack_linears(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str, tor
     replaced: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear and _fastest(child.weight) is not PlainProduct:
+            if type(child) is torch.nn.Linear and ways(child.weight)[0] is not PlainProduct:
                 setattr(parent, name, Dense(child.weight, child.bias))
                 replaced.append((parent, name, child))
     return replaced

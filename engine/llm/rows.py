@@ -12,8 +12,8 @@ import torch
 
 from .native import native
 
-WHOLE = 32
-"""Numbers of a row that the kernels take at a time, at most: others go by torch."""
+WHOLE = 16
+"""Numbers that the kernels take at a time, at most: rows of others go by torch."""
 _KNOWN = (torch.float32, torch.bfloat16)
 
 
@@ -54,7 +54,8 @@ def put(
 ) -> None:  # fmt: skip
     """Store key and value (T, heads, D) at slots of keys and values (slots, heads, D)."""
     library = _library(key)
-    if library is None or key.dtype != keys.dtype or not (_together(key) and _together(value)):
+    one_type = key.dtype == value.dtype == keys.dtype == values.dtype
+    if library is None or not (one_type and _together(key) and _together(value)):
         keys.index_copy_(0, slots, key)
         values.index_copy_(0, slots, value)
         return

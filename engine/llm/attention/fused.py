@@ -19,6 +19,8 @@ PIECE = 512
 """Slots that are worth a task of their own, where there are fewer items than threads."""
 
 
+FEW_ROWS = 8
+"""More rows are several tasks as they are, and would have to keep more partial results."""
 MOST = 256
 """Numbers of a head that the kernel has room for."""
 _WHOLE = [
@@ -56,7 +58,8 @@ class UnitList:
 
     def pieces(self, item: Item) -> Iterator[Item]:
         """The item, in several where that keeps more threads busy."""
-        count = 1 if item.causal else max(1, min(self._pieces, item.length // PIECE))
+        few = item.rows <= FEW_ROWS
+        count = max(1, min(self._pieces, item.length // PIECE)) if few else 1
         size = -(-item.length // count)
         for first in range(0, item.length, size):
             length = min(size, item.length - first)
@@ -100,8 +103,8 @@ def attend_fused(
     """(T, Hq, D): fills the call's levels, and merges them with those that others have filled."""
     library = native().library
     assert library is not None, "planned for a kernel that is not there"
-    query, keys, values = asked.query, asked.keys, asked.values
-    assert query.dtype == keys.dtype == values.dtype
+    keys, values = asked.keys, asked.values
+    query = asked.query.to(keys.dtype)
     if query.stride(-1) != 1:
         query = query.contiguous()
     out = query.new_empty(*query.shape[:2], values.shape[-1])
@@ -134,4 +137,4 @@ def attend_fused(
     )
     if library.plait_attend(ctypes.byref(step)):
         raise MemoryError("no memory left for attention's tasks")
-    return out
+    return out.to(asked.query.dtype)

@@ -12,8 +12,9 @@ import ctypes
 import hashlib
 import logging
 import os
-import platform
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -44,49 +45,75 @@ def native() -> Native:
     """The kernels of this machine: loaded, compiled when they have not been yet."""
     if os.environ.get("PLAIT_NATIVE") == "0":
         return Native(None, "turned off by PLAIT_NATIVE=0")
-    try:
-        compiler = _compiler()
-        library = _library(compiler)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.debug("no kernels of our own: %s", error)
-        return Native(None, str(error))
-    return Native(library, f"compiled by {compiler}")
+    problems = []
+    for compiler in _compilers():
+        try:
+            return Native(_library(compiler), f"compiled by {shlex.join(compiler)}")
+        except (OSError, subprocess.SubprocessError) as error:
+            log.debug("no kernels of our own by %s: %s", compiler, error)
+            problems.append(str(error))
+    return Native(
+        None, problems[0] if problems else "no C compiler (gcc, cc, clang or $CC) is found"
+    )
 
 
-def _compiler() -> str:
-    """FileNotFoundError when there is none."""
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
-    raise FileNotFoundError("no C compiler (cc, gcc or clang) is on the path")
+def _compilers() -> list[list[str]]:
+    """Commands to try, each once. Those of gcc first: what clang makes may need another OpenMP
+    library than torch's, and threads of two libraries get into each other's way."""
+    asked = [shlex.split(os.environ.get("CC", "")), ["gcc"], ["cc"], ["clang"]]
+    there: list[list[str]] = []
+    for command in asked:
+        if command and shutil.which(command[0]) and command not in there:
+            there.append(command)
+    return there
 
 
-def _library(compiler: str) -> ctypes.CDLL:
-    """The compiled kernels, from the cache directory when it was compiled before."""
+def _library(compiler: list[str]) -> ctypes.CDLL:
+    """The compiled kernels, from the cache directory when they were compiled before."""
     texts = [source.read_bytes() for source in SOURCES]
-    marks = [*texts, repr(FLAGS).encode(), _run([compiler, "--version"]), _processor()]
+    version, processor = _run([*compiler, "--version"]), _processor()
+    marks = [*texts, repr(FLAGS).encode(), version, processor]
     name = f"kernels-{hashlib.sha256(b'|'.join(marks)).hexdigest()[:24]}.so"
     kept = cache_folder("native") / name
-    if kept.is_file():
-        return ctypes.CDLL(str(kept))
-    with tempfile.TemporaryDirectory() as work:
+    if processor and _is_ours(kept):
+        try:
+            return ctypes.CDLL(str(kept))
+        except OSError as error:
+            log.debug("%s does not load, and is made anew: %s", kept, error)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         made = Path(work) / name
-        _run([compiler, *FLAGS, *_units(), "-o", str(made), "-lm"])
+        _run([*compiler, *FLAGS, *_units(), "-o", str(made), "-lm"])
         library = ctypes.CDLL(str(made))
-        _keep(made, kept)
+        if processor:
+            _keep(made, kept)
     return library
+
+
+def _is_ours(kept: Path) -> bool:
+    """Whether the file is there and nobody else could have put it there: it will be executed."""
+    try:
+        both = (kept.parent.stat(), kept.stat())
+    except OSError:
+        return False
+    if not hasattr(os, "geteuid"):
+        return True
+    return all(s.st_uid in (os.geteuid(), 0) and not s.st_mode & 0o022 for s in both)
 
 
 def _keep(made: Path, kept: Path) -> None:
     """The whole file or none of it; what cannot be written is compiled again next time."""
-    part = kept.with_name(f"{kept.name}.{os.getpid()}")
+    part = None
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, part)
-        part.replace(kept)
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=kept.parent)
+        with open(handle, "wb") as file:
+            file.write(made.read_bytes())
+            os.fsync(file.fileno())
+        os.replace(part, kept)
     except OSError as error:
         log.debug("compiled kernels are not kept on disk: %s", error)
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
 
 
 def _units() -> list[str]:
@@ -94,20 +121,27 @@ def _units() -> list[str]:
 
 
 def _processor() -> bytes:
-    """What `-march=native` looks at: a cache directory may be shared between machines."""
+    """What `-march=native` looks at, for a cache directory of several machines; b"": not known."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = [platform.processor()]
-    kept = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU"))]
-    return "\n".join([platform.machine(), *sorted(set(kept or lines))]).encode()
+        return b""
+    marks = ("model name", "flags", "Features", "CPU")
+    return "\n".join(sorted({line for line in lines if line.startswith(marks)})).encode()
 
 
 def _run(command: list[str]) -> bytes:
-    done = subprocess.run(
-        command, capture_output=True, timeout=COMPILE_SECONDS, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise OSError(f"{command[0]} could not compile our kernels: {''.join(last)}")
-    return done.stdout
+    """What a command prints. OSError when it fails; with its children it ends after a while."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, errors = process.communicate(timeout=COMPILE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:]
+        raise OSError(f"{command[0]} could not compile plait's kernels: {''.join(last)}")
+    return out

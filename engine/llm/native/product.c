@@ -1,8 +1,8 @@
 /* Products of some rows by a weight, on a CPU: out = operation(x W^T + bias).
 
-   The rows of a decode step are few: what a library's product does for thousands of rows, copying
-   and choosing among kernels, is then a large part of its time, and the weight is read from memory
-   faster than it can be used or slower, but hardly ever meanwhile. What is different here:
+   The rows of a decode step are few. What a library's product does for thousands of rows, copying
+   and choosing among kernels, is then a large part of its time; and reading the weight from memory,
+   which takes about as long as multiplying with it, should go on meanwhile. What is different here:
 
    - The weight lies in panels of COLS outputs, as it is read: number by number of the input, all
      COLS beside each other. A tile of ROWS x COLS sums stays in registers. While one panel is

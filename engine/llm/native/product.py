@@ -26,22 +26,32 @@ class Product(ctypes.Structure):
 
 def multiplies(weight: torch.Tensor) -> bool:
     """Whether the kernel is there for this (outputs, inputs) weight."""
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        return False
     library = native().library
-    if library is None or weight.device.type != "cpu" or weight.dim() != 2:
+    if library is None or weight.dim() != 2 or not weight.numel():
         return False
     if weight.dtype == torch.bfloat16:  # two numbers are one word
         return weight.shape[1] % 2 == 0 and bool(library.plait_multiplies_halves())
-    return weight.dtype == torch.float32
+    return True
 
 
 class OwnProduct:
     """x W^T + b by our own kernel; the weight is laid out in panels, a copy."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._outputs = len(weight)
+        self._outputs, self._inputs = weight.shape
         self._dtype = weight.dtype
         self._panels = _panels(weight)
         self._bias = None if bias is None else self._padded(bias.detach())
+
+    def _check(self, x: torch.Tensor, other: torch.Tensor | None) -> None:
+        """RuntimeError, as torch has it: the kernel would read what is not there."""
+        wanted = (len(x), self._outputs)
+        if x.dim() != 2 or x.shape[1] != self._inputs or x.dtype != self._dtype:
+            raise RuntimeError(f"{tuple(x.shape)} {x.dtype} by {self._inputs} {self._dtype}")
+        if other is not None and (tuple(other.shape) != wanted or other.dtype != self._dtype):
+            raise RuntimeError(f"{tuple(other.shape)} {other.dtype} to {wanted} {self._dtype}")
 
     def _padded(self, bias: torch.Tensor) -> torch.Tensor:
         """fp32, as long as all panels together."""
@@ -52,7 +62,7 @@ class OwnProduct:
         self, x: torch.Tensor, operation: Operation = "none", other: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(T, inputs) -> (T, outputs); `other` has the result's shape."""
-        assert x.dtype == self._dtype, "rows and weight are of one type"
+        self._check(x, other)
         if x.stride(1) != 1 or (len(x) > 1 and x.stride(0) * x.element_size() % 4):
             x = x.contiguous()
         if other is not None:

@@ -27,6 +27,7 @@ enum { W = 8, TILES = 8 };
 #endif
 typedef float vec __attribute__((vector_size(W * 4)));
 typedef int32_t bits __attribute__((vector_size(W * 4)));
+typedef uint32_t ubits __attribute__((vector_size(W * 4))); /* may overflow */
 typedef uint16_t halfs __attribute__((vector_size(W * 2)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -61,7 +62,8 @@ INLINE vec exponential(vec x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    return (vec)(((bits)p + ((bits)z << 23)) & kept);
+    bits found = (bits)((ubits)p + ((ubits)z << 23)) & kept, nan = x != x;
+    return pick(nan, x, (vec)found);
 }
 
 /* sum + a[2i] b[2i] + a[2i + 1] b[2i + 1] for pairs of bf16 numbers, where the processor can. */
@@ -91,7 +93,8 @@ INLINE vec load_half(const uint16_t *p) {
 }
 
 INLINE void store_half(uint16_t *p, vec x) { /* to nearest, ties to even */
-    bits wide = (bits)x, kept = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16, nan = x != x;
+    ubits wide = (ubits)x, kept = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
+    ubits nan = (ubits)(x != x);
     halfs narrow = __builtin_convertvector((kept & ~nan) | (0x7fc0 & nan), halfs);
     memcpy(p, &narrow, sizeof narrow);
 }

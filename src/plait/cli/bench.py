@@ -77,6 +77,18 @@ def engine(
 
 
 @app.command()
+def kernels(
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every process.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """plait's own kernels for processors beside torch's operators. Takes three minutes."""
+    from ..benchmarks.kernels import measured, table
+
+    show(measured(repeats, threads, say), table, as_json)
+
+
+@app.command()
 def prediction(
     rows: Annotated[
         int, typer.Option(help="Rows of every shape; 0: as many as take some minutes in all.")

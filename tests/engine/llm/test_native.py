@@ -119,6 +119,20 @@ def test_kernels_are_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(library, "_units", lambda: ["nothing.c"])
     native.cache_clear()
     assert native().library is not None, "read from the cache directory"
+    kept[0].chmod(0o777)
+    native.cache_clear()
+    assert native().library is None, "anybody could have put it there"
+
+
+@needs_kernels
+def test_a_kept_file_that_is_broken_is_made_anew(fresh: Path) -> None:
+    assert native().library is not None
+    (kept,) = cache_folder.cache_folder("native").iterdir()
+    kept.unlink()
+    kept.write_bytes(b"half")
+    native.cache_clear()
+    assert native().library is not None
+    assert kept.stat().st_size > 1000
 
 
 @needs_kernels
@@ -143,7 +157,7 @@ def test_a_compiler_that_fails(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> 
         '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "broken: no headers" >&2; exit 1\n'
     )
     bad.chmod(0o755)
-    monkeypatch.setenv("CC", str(bad))
+    monkeypatch.setattr(library, "_compilers", lambda: [[str(bad)]])
     assert native().library is None
     assert "broken: no headers" in native().found
 
@@ -161,6 +175,7 @@ def test_without_wide_registers(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert native().library is not None, native().found
     check_attention(None, "")
     check_attention(40, "sinks", (8, 2), 64)
+    check_attention(None, "", (40, 40), 256)
     weight, x = torch.randn(50, 70), torch.randn(21, 70)
     assert torch.allclose(OwnProduct(weight, None)(x), x @ weight.T, atol=1e-4)
 
