@@ -44,7 +44,7 @@ class CpuAttention(PlannedAttention[CallPlan]):
 
     def _attended(self, plan: CallPlan, asked: Asked, levels: Levels) -> torch.Tensor:
         last = plan.calls[-1]
-        if not isinstance(last, FusedCall):
+        if not isinstance(last, FusedCall) or not len(last.units):
             return super()._attended(plan, asked, levels)
         self._fill(plan, asked, levels)
         return attend_fused(last, asked, levels, self._positions)

@@ -16,7 +16,8 @@ from plait.engine.llm.native.product import Operation, OwnProduct, multiplies
 from plait.engine.llm.pool import KVShape, Pool
 from plait.engine.llm.rows import norm, put, rotate
 
-from .test_attention import LAYOUTS, PAGE, PAGES, check_attention, own_slots
+from .test_attention import LAYOUTS, PAGES, check_attention, own_slots
+from .test_scheduler import PAGE
 
 needs_kernels = pytest.mark.skipif(
     native().library is None, reason=f"no kernels here: {native().found}"
