@@ -42,11 +42,13 @@ class StepAttention(Protocol):
 def step_attention(
     pool: Pool, layout: Layout, slots: torch.Tensor, positions: torch.Tensor
 ) -> StepAttention:
-    """The back end for the pool's device."""
+    """The back end for the pool's device: on a CPU our own kernel, or torch's operators."""
     if pool.device.type == "cpu":
         from .cpu import CpuAttention
+        from .fused import FusedAttention, fits
 
-        return CpuAttention(pool, layout, slots, positions)
+        own = all(fits(pool.dtype, s.key_size, s.value_size) for s in pool.layers)
+        return (FusedAttention if own else CpuAttention)(pool, layout, slots, positions)
     from .cuda import CudaAttention
 
     return CudaAttention(pool, layout, slots)

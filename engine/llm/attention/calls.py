@@ -1,10 +1,8 @@
 """A CPU step's items as operator calls: which operator, which rows, which slots, which level.
 
 Partial results of a row land in levels: a call writes the first level that its rows have free.
-Kinds of calls, by what is fastest:
+Four kinds of calls, by what is fastest:
     WideCall   many rows x many slots, by packed matrix products
-    FusedCall  everything else at once, by our own kernel
-Where the kernel cannot be had, instead of that:
     TailCall   single rows whose runs lie evenly spaced in the pool, read as one strided view
     OwnCall    chunks of equal length, each on its own rows
     PartCall   anything else, by the flash operator, with a mask where a window cuts
@@ -89,26 +87,7 @@ class OwnCall:
     level: int
 
 
-@dataclass(frozen=True, slots=True)
-class FusedCall:
-    """Units of work for our own kernel, which merges all levels when it is done with them."""
-
-    units: torch.Tensor
-    """(n, 6): first row, rows, first position, slots, first run, level."""
-    runs: torch.Tensor
-    """(m, 2): first slot, slots."""
-    growing: torch.Tensor
-    """(k, 2): units that get a slot longer with every decode step, and their last runs."""
-
-    def longer(self) -> FusedCall:
-        """The same for the next decode step."""
-        units, runs = self.units.clone(), self.runs.clone()
-        units[self.growing[:, 0], 3] += 1
-        runs[self.growing[:, 1], 1] += 1
-        return replace(self, units=units, runs=runs)
-
-
-Call = PartCall | WideCall | TailCall | OwnCall | FusedCall
+Call = PartCall | WideCall | TailCall | OwnCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +109,9 @@ class CallPlan:
         calls = list(self.calls)
         for at in self.growing:
             call = calls[at]
-            assert isinstance(call, TailCall | FusedCall)
+            assert isinstance(call, TailCall)
             calls[at] = longer = call.longer()
-            if isinstance(longer, TailCall) and longer.end > pool_slots:
+            if longer.end > pool_slots:
                 return None
         return replace(self, calls=calls)
 

@@ -1,17 +1,16 @@
-"""Attention on a CPU: runs of slots are read in place, as views of the pool."""
+"""Attention on a CPU by torch's operators: runs are read in place, as views of the pool."""
 
 from __future__ import annotations
 
 import torch
 
 from ..pool import Pool
-from .calls import CallPlan, FusedCall, OwnCall, PartCall, TailCall, WideCall
-from .fused import attend_fused, fits
+from .calls import CallPlan, OwnCall, PartCall, TailCall, WideCall
 from .levels import Levels
 from .partial import attend_part
 from .plan import Layout
 from .planner import CallPlanner
-from .step import Asked, PlannedAttention
+from .step import Asked, PlannedAttention, merged
 from .wide import attend_wide, can_attend_wide
 
 
@@ -24,32 +23,19 @@ class CpuAttention(PlannedAttention[CallPlan]):
         super().__init__(pool, layout, slots)
         self._positions = positions
         self._pool_slots = pool.pages * pool.page_size
-        self._fused = all(fits(pool.dtype, s.key_size, s.value_size) for s in pool.layers)
 
     def _plan(self, window: int | None, plain: bool) -> CallPlan:
         kind = self._pool.dtype
+        # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
         planner = CallPlanner(
-            self._layout,
-            self._positions,
-            window,
-            self._pool_slots,
-            # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
-            uneven=kind != torch.float16,
-            fused=self._fused,
+            self._layout, self._positions, window, self._pool_slots, uneven=kind != torch.float16
         )
         return planner.plan(wide=plain and can_attend_wide(kind))
 
     def _longer(self, plan: CallPlan) -> CallPlan | None:
         return plan.longer(self._pool_slots)
 
-    def _attended(self, plan: CallPlan, asked: Asked, levels: Levels) -> torch.Tensor:
-        last = plan.calls[-1]
-        if not isinstance(last, FusedCall) or not len(last.units):
-            return super()._attended(plan, asked, levels)
-        self._fill(plan, asked, levels)
-        return attend_fused(last, asked, levels, self._positions)
-
-    def _fill(self, plan: CallPlan, asked: Asked, levels: Levels) -> None:
+    def _compute(self, plan: CallPlan, asked: Asked, levels: Levels) -> torch.Tensor:
         for call in plan.calls:
             match call:
                 case TailCall():
@@ -60,8 +46,7 @@ class CpuAttention(PlannedAttention[CallPlan]):
                     _part(call, asked, levels)
                 case WideCall():
                     _wide(call, asked, levels)
-                case FusedCall():
-                    pass  # comes last, with the merge
+        return merged(levels, asked)
 
 
 def _wide(call: WideCall, asked: Asked, levels: Levels) -> None:

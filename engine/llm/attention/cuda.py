@@ -16,7 +16,7 @@ import torch
 from ..pool import Pool
 from .levels import Levels
 from .plan import Layout
-from .step import Asked, PlannedAttention
+from .step import Asked, PlannedAttention, merged
 from .varlen import Batch, BatchPlan, VarlenKernel, attend_sequences, plan_batches
 
 
@@ -39,7 +39,7 @@ class CudaAttention(PlannedAttention[BatchPlan]):
     def _longer(self, plan: BatchPlan) -> BatchPlan | None:
         return None
 
-    def _fill(self, plan: BatchPlan, asked: Asked, levels: Levels) -> None:
+    def _compute(self, plan: BatchPlan, asked: Asked, levels: Levels) -> torch.Tensor:
         kernel = self._kernel or choose_kernel(asked.query, asked.values, asked.softcap)
         for batch in plan.batches:
             out, lse = kernel(
@@ -53,6 +53,7 @@ class CudaAttention(PlannedAttention[BatchPlan]):
             )
             levels.outs[batch.levels, batch.rows] = out.float()
             levels.lses[batch.levels, batch.rows] = lse.float()
+        return merged(levels, asked)
 
 
 def choose_kernel(query: torch.Tensor, value: torch.Tensor, softcap: float | None) -> VarlenKernel:

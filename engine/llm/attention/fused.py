@@ -1,19 +1,19 @@
-"""Items of any shape at once, by our own kernel: what it is told, and the call."""
+"""Attention on a CPU by our own kernel: all items of a step in one call a layer."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..native import native
+from ..pool import Pool
 from ..request import Run
-from .calls import FusedCall
 from .levels import Levels
 from .plan import Item, Layout
-from .step import Asked
+from .step import Asked, PlannedAttention
 
 PIECE = 512
 """Slots that are worth a task of their own, where there are fewer items than threads."""
@@ -46,44 +46,64 @@ def fits(dtype: torch.dtype, key_size: int, value_size: int) -> bool:
     return known and native().library is not None
 
 
-class UnitList:
-    """Collects the items that the kernel computes in one call."""
+@dataclass(frozen=True, slots=True)
+class FusedPlan:
+    """Units of work for the kernel."""
 
-    def __init__(self, layout: Layout) -> None:
-        items = sum(1 for _ in layout.items)
-        self._pieces = max(1, 2 * torch.get_num_threads() // max(1, items))
-        self._units: list[tuple[int, int, int, int, int, int]] = []
-        self._runs: list[Run] = []
-        self._growing: list[tuple[int, int]] = []
+    units: torch.Tensor
+    """(n, 6): first row, rows, first position, slots, first run, level."""
+    runs: torch.Tensor
+    """(m, 2): first slot, slots."""
+    growing: torch.Tensor
+    """(k, 2): units that get a slot longer with every decode step, and their last runs."""
+    levels: int
 
-    def pieces(self, item: Item) -> Iterator[Item]:
-        """The item, in several where that keeps more threads busy."""
-        few = item.rows <= FEW_ROWS
-        count = max(1, min(self._pieces, item.length // PIECE)) if few else 1
-        size = -(-item.length // count)
-        for first in range(0, item.length, size):
-            length = min(size, item.length - first)
-            last = first + length == item.length
-            yield replace(
-                item,
-                runs=tuple(_stretch(item.runs, first, length)),
-                position=item.position + first,
-                length=length,
-                tail=item.tail and last,
-            )
+    def longer(self) -> FusedPlan:
+        """The same for the next decode step."""
+        units, runs = self.units.clone(), self.runs.clone()
+        units[self.growing[:, 0], 3] += 1
+        runs[self.growing[:, 1], 1] += 1
+        return replace(self, units=units, runs=runs)
 
-    def add(self, item: Item, level: int) -> None:
-        first = len(self._runs)
-        self._runs += item.runs
-        if item.tail:
-            self._growing.append((len(self._units), len(self._runs) - 1))
-        self._units.append((item.row, item.rows, item.position, item.length, first, level))
 
-    def call(self) -> FusedCall:
-        return FusedCall(
-            units=torch.tensor(self._units, dtype=torch.int64).view(-1, 6),
-            runs=torch.tensor(self._runs, dtype=torch.int64).view(-1, 2),
-            growing=torch.tensor(self._growing, dtype=torch.int64).view(-1, 2),
+def plan_units(layout: Layout) -> FusedPlan:
+    """A unit for every item, or several. What a window hides follows from positions."""
+    items = list(layout.items)
+    most = max(1, 2 * torch.get_num_threads() // max(1, len(items)))
+    used = [0] * layout.rows
+    units: list[tuple[int, ...]] = []
+    runs: list[Run] = []
+    growing: list[tuple[int, int]] = []
+    for item in items:
+        for piece in _pieces(item, most):
+            first = len(runs)
+            runs += piece.runs
+            if piece.tail:
+                growing.append((len(units), len(runs) - 1))
+            rows = slice(piece.row, piece.row + piece.rows)
+            level = max(used[rows])
+            used[rows] = [level + 1] * piece.rows
+            units.append((piece.row, piece.rows, piece.position, piece.length, first, level))
+    return FusedPlan(
+        units=torch.tensor(units, dtype=torch.int64).view(-1, 6),
+        runs=torch.tensor(runs, dtype=torch.int64).view(-1, 2),
+        growing=torch.tensor(growing, dtype=torch.int64).view(-1, 2),
+        levels=max(used, default=0),
+    )
+
+
+def _pieces(item: Item, most: int) -> Iterator[Item]:
+    """The item, in several where that keeps more threads busy."""
+    count = max(1, min(most, item.length // PIECE)) if item.rows <= FEW_ROWS else 1
+    size = -(-item.length // count)
+    for first in range(0, item.length, size):
+        length = min(size, item.length - first)
+        yield replace(
+            item,
+            runs=tuple(_stretch(item.runs, first, length)),
+            position=item.position + first,
+            length=length,
+            tail=item.tail and first + length == item.length,
         )
 
 
@@ -97,44 +117,56 @@ def _stretch(runs: tuple[Run, ...], skip: int, length: int) -> Iterator[Run]:
         skip = max(0, skip - count)
 
 
-def attend_fused(
-    call: FusedCall, asked: Asked, levels: Levels, positions: torch.Tensor
-) -> torch.Tensor:
-    """(T, Hq, D): fills the call's levels, and merges them with those that others have filled."""
-    library = native().library
-    assert library is not None, "planned for a kernel that is not there"
-    keys, values = asked.keys, asked.values
-    query = asked.query.to(keys.dtype)
-    if query.stride(-1) != 1:
-        query = query.contiguous()
-    out = query.new_empty(*query.shape[:2], values.shape[-1])
-    sinks = None if asked.sinks is None else asked.sinks.float().contiguous()
-    step = Step(
-        rows=len(query),
-        heads=query.shape[1],
-        kv_heads=keys.shape[1],
-        key_size=keys.shape[2],
-        value_size=values.shape[2],
-        half=keys.dtype == torch.bfloat16,
-        threads=torch.get_num_threads(),
-        units=len(call.units),
-        levels=len(levels.outs),
-        window=asked.window or 0,
-        query_row=query.stride(0),
-        query_head=query.stride(1),
-        scale=asked.scale,
-        softcap=asked.softcap or 0.0,
-        query=query.data_ptr(),
-        keys=keys.data_ptr(),
-        values=values.data_ptr(),
-        out=out.data_ptr(),
-        outs=levels.outs.data_ptr(),
-        lses=levels.lses.data_ptr(),
-        unit=call.units.data_ptr(),
-        run=call.runs.data_ptr(),
-        position=positions.data_ptr(),
-        sinks=None if sinks is None else sinks.data_ptr(),
-    )
-    if library.plait_attend(ctypes.byref(step)):
-        raise MemoryError("no memory left for attention's tasks")
-    return out.to(asked.query.dtype)
+class FusedAttention(PlannedAttention[FusedPlan]):
+    """One step's attention by the kernel."""
+
+    def __init__(
+        self, pool: Pool, layout: Layout, slots: torch.Tensor, positions: torch.Tensor
+    ) -> None:
+        super().__init__(pool, layout, slots)
+        self._positions = positions
+
+    def _plan(self, window: int | None, plain: bool) -> FusedPlan:
+        return plan_units(self._layout)
+
+    def _longer(self, plan: FusedPlan) -> FusedPlan | None:
+        return plan.longer()
+
+    def _compute(self, plan: FusedPlan, asked: Asked, levels: Levels) -> torch.Tensor:
+        library = native().library
+        assert library is not None, "planned for a kernel that is not there"
+        keys, values = asked.keys, asked.values
+        query = asked.query.to(keys.dtype)
+        if query.stride(-1) != 1:
+            query = query.contiguous()
+        out = query.new_empty(*query.shape[:2], values.shape[-1])
+        sinks = None if asked.sinks is None else asked.sinks.float().contiguous()
+        step = Step(
+            rows=len(query),
+            heads=query.shape[1],
+            kv_heads=keys.shape[1],
+            key_size=keys.shape[2],
+            value_size=values.shape[2],
+            half=keys.dtype == torch.bfloat16,
+            threads=torch.get_num_threads(),
+            units=len(plan.units),
+            levels=len(levels.outs),
+            window=asked.window or 0,
+            query_row=query.stride(0),
+            query_head=query.stride(1),
+            scale=asked.scale,
+            softcap=asked.softcap or 0.0,
+            query=query.data_ptr(),
+            keys=keys.data_ptr(),
+            values=values.data_ptr(),
+            out=out.data_ptr(),
+            outs=levels.outs.data_ptr(),
+            lses=levels.lses.data_ptr(),
+            unit=plan.units.data_ptr(),
+            run=plan.runs.data_ptr(),
+            position=self._positions.data_ptr(),
+            sinks=None if sinks is None else sinks.data_ptr(),
+        )
+        if library.plait_attend(ctypes.byref(step)):
+            raise MemoryError("no memory left for attention's tasks")
+        return out.to(asked.query.dtype)

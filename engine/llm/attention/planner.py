@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from .calls import Call, CallPlan, OwnCall, PartCall, WideCall
-from .fused import UnitList
 from .plan import Item, Layout
 from .tails import Tail, TailPlanner
 
@@ -56,7 +55,7 @@ class CallPlanner:
 
     def __init__(
         self, layout: Layout, positions: torch.Tensor, window: int | None, pool_slots: int,
-        uneven: bool = True, fused: bool = False,
+        uneven: bool = True,
     ) -> None:  # fmt: skip
         self._layout = layout
         self._positions = positions
@@ -66,8 +65,7 @@ class CallPlanner:
         self._used = [0] * layout.rows
         self._calls: list[Call] = []
         self._tails: list[Tail] = []
-        self._units = UnitList(layout) if fused else None
-        self._steady = window is None or fused
+        self._steady = window is None
 
     def plan(self, wide: bool) -> CallPlan:
         """The calls. `wide` allows packed products."""
@@ -80,10 +78,7 @@ class CallPlanner:
                 self._add_wide(item, own)
                 at += 1 if own is None else 2
                 continue
-            if self._units is not None:
-                for piece in self._units.pieces(item):
-                    self._units.add(piece, self._level(piece.row, piece.rows))
-            elif item.causal and (self._window is None or item.rows <= self._window):
+            if item.causal and (self._window is None or item.rows <= self._window):
                 self._add_own(item)
             else:
                 self._add_parts(item)
@@ -97,9 +92,6 @@ class CallPlanner:
             if grows:
                 growing.add(len(self._calls))
             self._calls.append(call)
-        if self._units is not None:
-            growing.add(len(self._calls))
-            self._calls.append(self._units.call())
         levels = max(self._used, default=0)
         return CallPlan(self._calls, levels, frozenset(growing), self._steady)
 

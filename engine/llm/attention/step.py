@@ -1,4 +1,4 @@
-"""What both back ends do with a step: write K and V, plan once per window, fill levels, merge."""
+"""What all back ends do with a step: write K and V, plan once per window, fill levels, merge."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class PlannedAttention(ABC, Generic[P]):
         """The plan for the next decode step of the same rows; None when it is to be made anew."""
 
     @abstractmethod
-    def _fill(self, plan: P, asked: Asked, levels: Levels) -> None:
-        """Compute every partial result."""
+    def _compute(self, plan: P, asked: Asked, levels: Levels) -> torch.Tensor:
+        """(T, Hq, D): every partial result, merged. `levels` are for this plan alone."""
 
     def advance(self, layout: Layout) -> None:
         """The next decode step; slots and positions were moved on in place."""
@@ -105,9 +105,9 @@ class PlannedAttention(ABC, Generic[P]):
         if levels is None:
             levels = Levels.empty(prepared.plan.levels, len(query), *shape, query.device)
             prepared.levels[shape] = levels
-        return self._attended(prepared.plan, asked, levels)
+        return self._compute(prepared.plan, asked, levels)
 
-    def _attended(self, plan: P, asked: Asked, levels: Levels) -> torch.Tensor:
-        """(T, Hq, D): every partial result, merged."""
-        self._fill(plan, asked, levels)
-        return levels.merge(asked.sinks).to(asked.query.dtype)
+
+def merged(levels: Levels, asked: Asked) -> torch.Tensor:
+    """(T, Hq, D): what the levels say together, in the query's type."""
+    return levels.merge(asked.sinks).to(asked.query.dtype)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from plait.cache.node import Node
-from plait.engine.llm.attention import cpu, partial, planner
+from plait.engine.llm.attention import partial, planner
 from plait.engine.llm.attention.calls import OwnCall, PartCall, TailCall, WideCall
 from plait.engine.llm.attention.cpu import CpuAttention
 from plait.engine.llm.attention.cuda import CudaAttention
+from plait.engine.llm.attention.fused import FusedAttention
 from plait.engine.llm.attention.levels import Levels
 from plait.engine.llm.attention.partial import attend_part, attend_plainly
 from plait.engine.llm.attention.plan import Layout
@@ -92,20 +93,12 @@ def written_out(
 LAYOUTS = layouts()
 
 
-@pytest.fixture
-def operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine without a compiler: torch's own operators."""
-    monkeypatch.setattr(cpu, "fits", lambda dtype, key_size, value_size: False)
-
-
-@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 5, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_every_row_gets_its_attention(window: int | None, extra: str) -> None:
     check_attention(window, extra)
 
 
-@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("extra", ["", "softcap", "sinks"])
 def test_long_runs_are_split(
@@ -120,7 +113,6 @@ def test_long_runs_are_split(
                 assert call.length <= 16
 
 
-@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("window", [None, 40])
 def test_without_the_flash_operator(monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
     monkeypatch.setattr(partial, "_FLASH_CPU", None)
@@ -132,6 +124,7 @@ def check_attention(
     extra: str,
     heads: tuple[int, int] = (HEADS, KV_HEADS),
     size: int = SIZE,
+    attention: type[CpuAttention | FusedAttention] = CpuAttention,
 ) -> None:
     torch.manual_seed(1)
     count, kv_heads = heads
@@ -145,7 +138,7 @@ def check_attention(
         slots, positions = own_slots(layout)
         query = torch.randn(layout.rows, count, size)
         key, value = torch.randn(2, layout.rows, kv_heads, size)
-        step = CpuAttention(pool, layout, slots, positions)
+        step = attention(pool, layout, slots, positions)
         settings = {"scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
         out = step.attend(0, query, key, value, **settings)
         wanted = written_out(layout, pool, query, positions, scale, window, softcap, sinks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,18 @@ import torch
 
 from plait.engine.llm import cache_folder, rows
 from plait.engine.llm.attention import fused
-from plait.engine.llm.attention.cpu import CpuAttention
+from plait.engine.llm.attention.fused import FusedAttention
+from plait.engine.llm.dense import PlainProduct, ways
 from plait.engine.llm.native import library, native
 from plait.engine.llm.native.product import Operation, OwnProduct, multiplies
 from plait.engine.llm.pool import KVShape, Pool
 from plait.engine.llm.rows import norm, put, rotate
 
-from .test_attention import LAYOUTS, PAGES, check_attention, own_slots
+from . import test_attention
+from .test_attention import LAYOUTS, PAGES, own_slots
 from .test_scheduler import PAGE
 
+check_attention = partial(test_attention.check_attention, attention=FusedAttention)
 needs_kernels = pytest.mark.skipif(
     native().library is None, reason=f"no kernels here: {native().found}"
 )
@@ -166,7 +170,7 @@ def test_a_compiler_that_fails(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_kernels_can_be_turned_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAIT_NATIVE", "0")
     assert native().library is None
-    check_attention(None, "")
+    assert ways(torch.ones(4, 4))[-1] is PlainProduct and OwnProduct not in ways(torch.ones(4, 4))
 
 
 @needs_kernels
@@ -200,7 +204,7 @@ def test_attention_of_bf16_numbers_is_reckoned_in_fp32(size: int, heads: tuple[i
         pools[1].keys[0].copy_(pools[0].keys[0])
         pools[1].values[0].copy_(pools[0].values[0])
         half, whole = (
-            CpuAttention(p, layout, slots, positions).attend(
+            FusedAttention(p, layout, slots, positions).attend(
                 0,
                 query.to(p.dtype),
                 key.to(p.dtype),
