@@ -28,6 +28,7 @@ from .costs import Costs
 from .fit import fit
 from .forward import Runner
 from .model import LoadedModel
+from .native import native
 from .peaks import contended, device_name, matmul_peak, memory_peak, product_size, time_of
 from .pool import Pool
 from .request import Chunk, Request
@@ -57,6 +58,7 @@ def conditions(loaded: LoadedModel) -> cost_file.Conditions:
         device=device_name(loaded.device),
         dtype=str(loaded.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
+        kernels=loaded.device.type == "cpu" and native().library is not None,
         torch=torch.__version__,
         plait=_version(),
     )

@@ -36,6 +36,8 @@ class Conditions:
     device: str
     dtype: str
     threads: int
+    kernels: bool
+    """Whether plait's own kernels compute: steps take up to twice as long by torch's operators."""
     torch: str
     plait: str
 

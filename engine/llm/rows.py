@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .native import native
+from .native.structure import layout
 
 WHOLE = 16
 """Numbers that the kernels take at a time, at most: rows of others go by torch."""
@@ -87,20 +88,15 @@ def _together(x: torch.Tensor) -> bool:
     return x.stride(2) == 1 and x.stride(1) == x.shape[2]
 
 
-def _fields(whole: str, places: str, *between: tuple[str, type]) -> list[tuple[str, type]]:
-    numbers = [(name, ctypes.c_int64) for name in whole.split()]
-    return [*numbers, *between, *((name, ctypes.c_void_p) for name in places.split())]
-
-
 class _Norm(ctypes.Structure):
-    _fields_ = _fields("rows heads size row head half threads", "x out",
+    _fields_ = layout("rows heads size row head half threads", "x out",
                        ("epsilon", ctypes.c_float))  # fmt: skip
 
 
 class _Turn(ctypes.Structure):
-    _fields_ = _fields("rows heads size row head half threads", "x turn")
+    _fields_ = layout("rows heads size row head half threads", "x turn")
 
 
 class _Put(ctypes.Structure):
-    _fields_ = _fields("rows threads key_bytes value_bytes key_row value_row",
+    _fields_ = layout("rows threads key_bytes value_bytes key_row value_row",
                        "key value keys values slots")  # fmt: skip

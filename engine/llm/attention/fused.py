@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..native import native
+from ..native.structure import layout
 from ..pool import Pool
 from ..request import Run
 from .levels import Levels
@@ -17,26 +18,21 @@ from .step import Asked, PlannedAttention
 
 PIECE = 512
 """Slots that are worth a task of their own, where there are fewer items than threads."""
-
-
 FEW_ROWS = 8
 """More rows are several tasks as they are, and would have to keep more partial results."""
 MOST = 256
 """Numbers of a head that the kernel has room for."""
-_WHOLE = [
-    *("rows", "heads", "kv_heads", "key_size", "value_size", "half", "threads", "units"),
-    *("levels", "window", "query_row", "query_head"),
-]
-_PLACES = ["query", "keys", "values", "out", "outs", "lses", "unit", "run", "position", "sinks"]
 
 
 class Step(ctypes.Structure):
-    """What the kernel is told of one layer: `Step` in native/attention.c."""
+    """What the kernel is told of one layer: `Step` in native/step.h."""
 
-    _fields_ = (
-        [(name, ctypes.c_int64) for name in _WHOLE]
-        + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
-        + [(name, ctypes.c_void_p) for name in _PLACES]
+    _fields_ = layout(
+        "rows heads kv_heads key_size value_size half threads units levels window query_row"
+        " query_head",
+        "query keys values out outs lses unit run position sinks",
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
     )
 
 

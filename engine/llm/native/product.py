@@ -8,20 +8,17 @@ from typing import Literal
 import torch
 
 from .library import native
+from .structure import layout
 
 Operation = Literal["none", "silu", "add", "times"]
 """What is done while the result is written: nothing, an activation, a residual added, a factor."""
 _OPERATIONS = ("none", "silu", "add", "times")
-_WHOLE = ["rows", "words", "outputs", "x_row", "half", "operation", "threads"]
-_PLACES = ["x", "weight", "bias", "other", "out"]
 
 
 class Product(ctypes.Structure):
     """What the kernel is told: `Product` in product.c."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in _WHOLE] + [
-        (name, ctypes.c_void_p) for name in _PLACES
-    ]
+    _fields_ = layout("rows words outputs x_row half operation threads", "x weight bias other out")
 
 
 def multiplies(weight: torch.Tensor) -> bool:

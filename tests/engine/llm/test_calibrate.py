@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import time
@@ -16,6 +17,7 @@ from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM, calibrate, cost_file
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.model import LoadedModel
+from plait.engine.llm.native import Native, native
 
 Build = Callable[..., LLM]
 
@@ -140,7 +142,9 @@ def test_what_costs_are_known_by(
     config.write_text(config.read_text().replace('"rms_norm_eps"', ' "rms_norm_eps"'))
     LLM(copy).close()
     assert len(measured) == 3
+    other = Native(None if native().library else ctypes.CDLL(None), "")
     for place, name, value in (
+        (calibrate, "native", lambda: other),
         (calibrate, "_version", lambda: "another"),
         (cost_file, "WAY", cost_file.WAY - 1),
         (torch, "__version__", f"{torch.__version__}.1"),
@@ -152,7 +156,7 @@ def test_what_costs_are_known_by(
             LLM(copy).close()
             assert len(measured) == before + 1, name
     LLM(copy).close()
-    assert len(measured) == 7
+    assert len(measured) == 8
     told = len(list(cost_file.everything()))
     monkeypatch.setattr(cost_file, "WAY", cost_file.WAY + 1)
     assert told and not list(cost_file.everything()), "measured in another way than now"
