@@ -55,7 +55,8 @@ class Begun:
 
     def __init__(self, numbering: Numbering, lengths: Lengths) -> None:
         self._numbering, self._lengths = numbering, lengths
-        self._cuts: dict[Cut, Beginning] = {}
+        self._found_between: dict[tuple[int, Cut], Beginning] = {}
+        """By where the beginning before ends, which is another in another column."""
         self._columns: dict[int, tuple[Column, Sequence[Level]]] = {}
         """By id, with the column itself: an id alone may come again."""
 
@@ -81,14 +82,16 @@ class Begun:
         return [_level([level.get(value, none) for value in values]) for level in levels]
 
     def _chain(self, cuts: Sequence[Cut]) -> Sequence[Beginning]:
+        chain: list[Beginning] = []
         start = 0
         for cut in cuts:
             end, first = cut
-            if cut not in self._cuts:
+            if (start, cut) not in self._found_between:
                 tokens = self._lengths.of_text(first[start:end])
-                self._cuts[cut] = Beginning(self._number(end, first), end, tokens)
+                self._found_between[start, cut] = Beginning(self._number(end, first), end, tokens)
+            chain.append(self._found_between[start, cut])
             start = end
-        return [self._cuts[cut] for cut in cuts]
+        return chain
 
     def _number(self, end: int, text: str) -> int:
         if end == len(text):

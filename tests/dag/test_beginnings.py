@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
 from os.path import commonprefix
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plait import llm, workflow
-from plait.dag.beginnings import DEEPEST, LEAST, beginnings
+from plait.dag.beginnings import DEEPEST, LEAST, Begun, beginnings
+from plait.dag.lengths import Lengths
+from plait.dag.numbering import Numbering
 from plait.dag.plan import make_plan
 from plait.dag.prefixes import Prefixes
+from plait.dag.template import Slot
 
 # Texts of long words, so that they agree in many places and for long.
 TEXTS = st.lists(
@@ -92,3 +96,17 @@ def test_each_number_of_tokens_is_counted_once_however_prompts_are_cut() -> None
     static = 3 * len("\nQuestion: ") / 4
     overhead = prefixes.computed - trie - static
     assert 0 <= overhead < 3 * 10, "what chat templates add"
+
+
+def test_a_beginning_adds_what_lies_behind_the_one_before_in_its_own_column() -> None:
+    """The same text may begin with two levels in one column and with one in another."""
+    a, b, c = "a" * 100, "b" * 100, "c" * 100
+    two, one = [f"{a}{b}1", f"{a}{b}2", f"{a}{c}"], [f"{a}{b}1", f"{a}{b}2"]
+    for columns in ((two, one), (one, two)):
+        numbering = Numbering()
+        begun = Begun(numbering, Lengths(numbering, lambda text: float(len(text))))
+        slot = Slot("text")
+        for texts in columns:
+            values = array("i", [numbering.value(text) for text in texts])
+            chain = [level.tokens[0] for level in begun.levels(slot, values)]
+            assert chain == ([100.0, 100.0] if texts is two else [200.0])
