@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from plait.dag.errors import ConfigError
+
 from .engine import make_model
 from .engine_shapes import SHAPES, Setting
 
@@ -35,9 +37,16 @@ NAMES = {"OwnProduct": "own", "PackedProduct": "oneDNN, packed", "PlainProduct":
 def measured(
     repeats: int = 3, threads: int = 2, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Milliseconds, medians: products[type][rows][way] and steps[type][kernels][step]."""
+    """Milliseconds, medians: products[type][rows][way] and steps[type][kernels][step].
+
+    Raises ConfigError where there are no kernels to measure.
+    """
     import torch
 
+    from plait.engine.llm.native import native
+
+    if native().library is None:
+        raise ConfigError(f"there are no kernels of our own here: {native().found}")
     torch.set_num_threads(threads)
     found: dict[str, Any] = {"threads": threads, "products": {}, "steps": {}}
     for name in TYPES:
@@ -91,7 +100,7 @@ def _sizes() -> list[tuple[int, int]]:
 def _spawn(setting: Setting, kernels: str) -> dict[str, float]:
     environment = {**os.environ, "PLAIT_NATIVE": kernels, "OMP_NUM_THREADS": str(setting.threads)}
     command = [sys.executable, "-m", __name__, json.dumps(asdict(setting))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
     steps: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return steps
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cache.holding import after
+from ..dag.imagined import FILLERS
 from ..dag.messages import Message
 from ..dag.nodes import Agent
 from ..tools.calls import parse_calls
 from .backends.warm import Head, Kept
 from .generation import Generation
-from .heads import FILLERS, Heads
+from .heads import Heads
 
 
 @dataclass(slots=True)

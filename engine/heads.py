@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from ..cache.holding import Times
 from ..dag.arg import refs, resolve
 from ..dag.errors import PlaitError
+from ..dag.imagined import FILLERS
 from ..dag.nodes import Agent, LLMCall
+from ..dag.rehearsed_heads import AT_ONCE, KNOWN
 from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.warm import Head, Kept, Warms
@@ -27,12 +29,6 @@ from .run import Stats, unnumbered
 if TYPE_CHECKING:
     from .program import Program
 
-FILLERS = ("x", "0")
-"""Two values for what is late: they share no token."""
-KNOWN = 8
-"""Calls of a tool after which its times are a law to go by."""
-AT_ONCE = 0.002
-"""Seconds: values that come sooner are not worth it."""
 REMEMBERED = 4_096
 """Heads of a run remembered, so that rows with the same beginning ask once."""
 

@@ -11,7 +11,7 @@ from itertools import islice
 from ..dag.cost import Cost
 from ..dag.estimates import Estimates
 from ..dag.known import NOTHING, Known
-from ..dag.logical import Plan
+from ..dag.logical import Plan, positions
 from ..dag.nodes import Workflow
 from ..dag.numbering import Row
 from ..dag.optimize import Observer, unobserved
@@ -21,6 +21,7 @@ from ..dag.profile import Profile
 from ..dag.rules.merge_calls import merge_calls
 from ..dag.rules.order_rows import order_rows
 from ..dag.rules.share_prefixes import share_prefixes
+from ..dag.trials import ordered
 from .backends.local import LocalBackend
 from .backends.placing import placement_for
 from .known import make_known_calls_now
@@ -112,6 +113,8 @@ def price_on(
         counted = make_plan(
             workflow, rows, disable=counting, measure=measure, memory=memory, known=made
         )
+        if plan.trials is not None:  # what is rehearsed follows the order that was taken
+            counted = ordered(counted, tuple(positions(plan.parts[0])))
     first = _part(workflow, rows, counted, profile, counting, made)
     placed = replace(first, placement=plan.placement)
     found = rehearse_on(

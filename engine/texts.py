@@ -11,15 +11,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..dag.errors import PlaitError
-from ..dag.imagined import CHARACTERS, Frame
+from ..dag.imagined import CHARACTERS, FILLERS, Frame
 from ..dag.messages import Message, Role
 from ..dag.numbering import Row
 
 if TYPE_CHECKING:
     from .llm import LLM
 
-SAYINGS = ("x", "0")
-"""Two messages that share no token."""
 SAMPLE = 20_000
 """Characters of the rows that are tokenized to learn how long a token is."""
 
@@ -39,7 +37,7 @@ def frame_of(llm: LLM) -> Frame:
     @cache
     def frame(roles: tuple[Role, ...]) -> Sequence[Sequence[int]]:
         try:
-            one, two = ([*llm.encode([Message(role, say) for role in roles])] for say in SAYINGS)
+            one, two = ([*llm.encode([Message(role, say) for role in roles])] for say in FILLERS)
         except PlaitError:  # a template that refuses these roles: the calls will say so
             return [()] * (len(roles) + 1)
         said = [i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]

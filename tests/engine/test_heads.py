@@ -12,10 +12,11 @@ import pytest
 
 import plait
 from plait import Engine, llm, tool, workflow
+from plait.dag.rehearsed_heads import KNOWN
 from plait.engine.backends.backend import Call
 from plait.engine.backends.local import LocalBackend
 from plait.engine.backends.warm import Head, Kept
-from plait.engine.heads import KNOWN, Heads
+from plait.engine.heads import Heads
 from plait.engine.llm.counters import Counters
 from plait.engine.run import NodeStats, Stats
 from plait.testing import FakeBackend, assert_same_rows, prompt_text
