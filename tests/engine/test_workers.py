@@ -12,24 +12,19 @@ import pytest
 
 import plait
 from plait import Engine, llm, tool, workflow
-from plait.dag.estimates import Estimates
 from plait.dag.logical import Plan
 from plait.dag.placement import Placement, Stage
-from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
-from plait.engine.backends.fake import FakeBackend
 from plait.engine.backends.local import LocalBackend
 from plait.engine.backends.placing import costs_of
 from plait.engine.backends.warm import Head, Kept
 from plait.engine.backends.workers import Workers
-from plait.engine.executor import Executor
 from plait.engine.generation import Generation
 from plait.engine.llm.costs import Costs
-from plait.engine.options import Options
 from plait.engine.planning import kv_tokens
 
-from .doors import pair, sketch
 from .llm import models
+from .operators import pair, sketch
 
 
 @pytest.fixture(scope="module")
@@ -139,26 +134,6 @@ def test_what_is_known_of_several_workers_together(two: dict[str, Path]) -> None
         loaded = [first.llm("small"), second.llm("small"), second.llm("big")]
         assert kv_tokens(backend) == min(llm.kv_tokens for llm in loaded)
         assert backend.costs() == {"small": loaded[0].costs, "big": loaded[2].costs}
-
-
-async def test_models_are_placed_by_what_earlier_runs_have_shown() -> None:
-    told: list[object] = []
-
-    class Placing(FakeBackend):
-        def placed(self, plan: Plan, known: Estimates | None = None) -> Plan:
-            raise AssertionError("asked by `explain` only")
-
-        async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
-            told.append(known)
-            return plan
-
-        def ended(self, plan: Plan) -> None:
-            told.append("ended")
-
-    known = Estimates()
-    executor = Executor(as_workflow(pair), Placing(), Options(known=known))
-    rows = [row async for row in executor.run([{"who": "a", "topic": "b"}])]
-    assert rows[0].status == "ok" and told == [known, "ended"]
 
 
 def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Path]) -> None:
