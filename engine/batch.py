@@ -203,7 +203,7 @@ class Batch:
 
     def _put_plan(self) -> None:
         if self.plan is not None:
-            follow_plan(self.plan, self.workflow, self.rows, self.run, self.settings)
+            follow_plan(self.plan, self.rows, self.run)
 
     async def _expect(self) -> None:
         """Put beside what all starts have done what was expected when the first one began."""

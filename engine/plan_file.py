@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from ..dag.draw import svg
-from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.picture import picture
@@ -18,36 +17,32 @@ from .rows import Rows
 from .rundir import RunDir, write_text
 from .settings import Settings
 
+FOLLOWED = ("called", "order", "placement")
+"""What is known of a plan only once its run begins."""
 
-def write_plan(
-    workflow: Workflow, rows: Rows, run: RunDir, settings: Settings, made: Known = NOTHING
-) -> None:
-    """What is planned for these rows, given the tool calls that planning has made, and a drawing of
-    the workflow."""
+
+def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) -> None:
+    """What is planned for these rows, and a drawing of the workflow."""
     # A plan asks of its rows only their number and to go through them.
     given = cast("Collection[Mapping[str, Any] | None]", rows)
-    off = rules_off(settings.plan, settings.disable)
-    plan = make_plan(workflow, given, disable=off, known=made)
-    told = {**plan.as_dict(), "dag": picture_json(picture(workflow))}
-    _write(run, told)
+    plan = make_plan(workflow, given, disable=rules_off(settings.plan, settings.disable))
+    _write(run, {**plan.as_dict(), "dag": picture_json(picture(workflow))})
     write_text(run.drawing, svg(workflow))
 
 
-def follow_plan(
-    plan: Plan, workflow: Workflow, rows: Rows, run: RunDir, settings: Settings
-) -> None:
+def follow_plan(plan: Plan, rows: Rows, run: RunDir) -> None:
     """What became of the plan when the run began: tool calls made while planning, the order of
-    rows, placement."""
-    if plan.called:
-        made = {one.call.key: one for one in plan.called}
-        write_plan(workflow, rows, run, settings, made)
-    found: dict[str, Any] = {}
-    if plan.trials is not None:
-        found["order"] = plan.trials.as_dict()
-    if plan.placement is not None:
-        found["placement"] = plan.placement.as_dict()
-    if found:
-        _write(run, json.loads(run.plan.read_text(encoding="utf-8")) | found)
+    rows, placement. Nothing is planned again.
+
+    A start that resumes a run has planned only the rows that were left: what is counted stays that
+    of all rows.
+    """
+    if not plan.called and plan.trials is None and plan.placement is None:
+        return
+    told = plan.as_dict()
+    if plan.rows < len(rows):
+        told = {name: told[name] for name in FOLLOWED if name in told}
+    _write(run, json.loads(run.plan.read_text(encoding="utf-8")) | told)
 
 
 def _write(run: RunDir, told: Mapping[str, Any]) -> None:

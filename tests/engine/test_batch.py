@@ -7,7 +7,7 @@ import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -168,6 +168,43 @@ def test_rows_that_resume_keep_their_ids_and_seeds(tmp_path: Path) -> None:
             execute(batch, after)
         seeds.append(drawn)
     assert seeds[0] == seeds[1] and len(set(seeds[0].values())) == 12
+
+
+CALLS_FIRST = """
+from plait import llm, tool, workflow
+@tool(effect="pure")
+def shout(text: str) -> str:
+    return text.upper()
+@llm(max_tokens=4)
+def draft(style: str, n: int) -> str:
+    return f"{style}: {n}"
+@workflow
+def flow(n: int) -> str:
+    return draft(shout("see"), n)
+"""
+
+
+@pytest.mark.parametrize("stops", [(None,), (1, None)])
+def test_the_plan_that_was_followed_is_written_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int | None, ...]
+) -> None:
+    """A start that resumes has planned the rows that were left: what is counted is of all rows."""
+    (tmp_path / "wf.py").write_text(CALLS_FIRST)
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(6)))
+
+    def planned(*_: object, **more: object) -> NoReturn:
+        raise AssertionError("planned once more")
+
+    for number, after in enumerate(stops):
+        batch = prepare(asked(tmp_path, max_rows=1), tmp_path / "r", resume=number > 0)
+        with monkeypatch.context() as patch:
+            patch.setattr("plait.engine.plan_file.make_plan", planned)
+            execute(batch, after)
+    assert batch.complete
+    plan = json.loads((tmp_path / "r" / "plan.json").read_text())
+    assert [made["node"] for made in plan["called"]] == ["shout"] and "dag" in plan
+    assert (plan["rows"], plan["totals"]["llm_calls"]) == (6, 6)
+    assert any(step["id"] == "shout" for step in plan["steps"]) == (len(stops) > 1)
 
 
 @dataclass
