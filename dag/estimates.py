@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal
@@ -111,6 +111,13 @@ class Estimates:
         if found is None or not found[0].seconds.count:
             return Estimate(0.0, 0.0, 0.0, "limit")
         return estimate(found[0].seconds, found[1])
+
+    def times(self, node: ToolCall) -> Sequence[tuple[float, float]]:
+        """Seconds, ascending, and the share of a tool's calls that take no longer."""
+        said, found = self.tool(node), self.seen(node)
+        if said.known in ("given", "limit") or found is None:
+            return [(said.mean, 1.0)]
+        return found[0].seconds.shares()
 
     def size(self, node: ToolCall, given: float) -> float:
         """Characters of a tool's result, where it is given so many."""

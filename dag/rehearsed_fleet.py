@@ -6,6 +6,7 @@ placement, by beginnings of prompts, and by taking over what waits elsewhere.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from .dispatching import Site
 from .rehearsed_device import Processor
 from .rehearsed_heads import Release
 from .rehearsed_worker import Asked, Worker
-from .serving import Done, Used
+from .serving import Done, Times, Used
 from .turns import Place, place_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Fleet:
         self._guests: dict[int, tuple[str, bool]] = {}
         """By worker, what it is loading for others' calls, and whether its own make room."""
         self._looking = False
+        self.returned: Counter[str] = Counter()
+        """Tool calls that are over, by step."""
 
     @property
     def busy(self) -> bool:
@@ -94,10 +97,10 @@ class Fleet:
         self._give(asked, number)
         self._stir()
 
-    def warm(self, alias: str, tokens: Sequence[int]) -> Release | None:
+    def warm(self, alias: str, tokens: Sequence[int], awaited: Sequence[Times]) -> Release | None:
         """Have the beginning of a prompt computed early, if its model is there. Of several workers
         it is not known which will have the call."""
-        return self._workers[0].warm(alias, tokens) if self._dispatch is None else None
+        return self._workers[0].warm(alias, tokens, awaited) if self._dispatch is None else None
 
     def ended(self, asked: Asked, end: Done) -> None:
         """A call is over."""
@@ -125,6 +128,8 @@ class Fleet:
 
     def at_work(self, ahead: Ahead | None, step: str, begins: bool) -> None:
         """A tool begins or ends: what comes after it may go to any worker."""
+        if not begins:
+            self.returned[step] += 1
         if ahead is None:
             return
         for number, worker in enumerate(self._workers):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .arg import refs
 from .nodes import LLMCall, Node, ToolCall
+from .serving import Times
 from .template import Template
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Heads:
         self._world.at(AT_ONCE, lambda: self._warm(node, act))
 
     def _warm(self, node: LLMCall, act: Act) -> None:
-        if all(self._at_once(other, act) for other in act.awaited(node)):
+        awaited = [self._times(other, act) for other in act.awaited(node)]
+        if all(map(at_once, awaited)):
             return
         assert isinstance(node.prompt, Template) and node.early is not None
         values = act.there(node.bound)
@@ -45,15 +47,21 @@ class Heads:
             return
         self._asked.add(key)
         tokens = self._world.imagination.head(node.prompt, node.early, values)
-        release = self._world.fleet.warm(node.model, tokens) if tokens else None
+        release = self._world.fleet.warm(node.model, tokens, awaited) if tokens else None
         if release is not None:
             act.keeps(node.id, release)
 
-    def _at_once(self, node: Node, act: Act) -> bool:
+    def _times(self, node: Node, act: Act) -> Times:
+        """How long a value takes, as far as a run would have shown by now."""
         if not isinstance(node, ToolCall):
-            return False
-        counted, known = self._world.counted(act, node), self._world.estimates
-        return counted.calls - counted.merged >= KNOWN and known.tool(node).mean < AT_ONCE
+            return ()
+        returned = self._world.fleet.returned["/".join((*act.way, node.id))]
+        return self._world.estimates.times(node) if returned >= KNOWN else ()
+
+
+def at_once(times: Times) -> bool:
+    """Whether most values come so soon that there is nothing to gain."""
+    return any(seconds < AT_ONCE and share > 0.5 for seconds, share in times)
 
 
 def begins_with(node: LLMCall) -> Iterable[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .phases import Move
 from .rehearsed_heads import Release
-from .serving import Ask, Done, Serving, Used
+from .serving import Ask, Done, Serving, Times, Used
 from .turns import Place, Turns
 
 if TYPE_CHECKING:
@@ -107,12 +107,12 @@ class Worker:
         self._world.fleet.missing(asked, True)
         self.stir()
 
-    def warm(self, alias: str, tokens: Sequence[int]) -> Release | None:
+    def warm(self, alias: str, tokens: Sequence[int], awaited: Sequence[Times]) -> Release | None:
         """Have the beginning of a prompt computed early; it is no reason to load a model."""
         name, world = self.names[alias], self._world
         if name not in self.there:
             return None
-        release = self._servings[name].warm(tokens, world.now)
+        release = self._servings[name].warm(tokens, world.now, awaited)
         self._processor.begin()
         return lambda: release(world.now)
 

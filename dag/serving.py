@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+Times = Sequence[tuple[float, float]]
+"""Seconds, ascending, and the share of all calls that are back by then. Empty: nothing is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -97,9 +100,12 @@ class Serving(Protocol):
         with the step under way."""
         ...
 
-    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
-        """Keep what is there of a prompt's beginning, and compute the rest when there is time. What
-        is returned is to be called, with the time, when nobody waits for it any more."""
+    def warm(
+        self, tokens: Sequence[int], now: float, awaited: Sequence[Times] = ()
+    ) -> Callable[[float], None]:
+        """Keep what is there of a prompt's beginning, for as long as that pays, and compute the
+        rest when there is time. What is returned is to be called, with the time, when nobody waits
+        for it any more. `awaited`: how long each of the values takes that the prompt waits for."""
         ...
 
     def unload(self) -> None:

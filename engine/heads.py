@@ -20,7 +20,7 @@ from ..dag.arg import refs, resolve
 from ..dag.errors import PlaitError
 from ..dag.imagined import FILLERS
 from ..dag.nodes import Agent, LLMCall
-from ..dag.rehearsed_heads import AT_ONCE, KNOWN
+from ..dag.rehearsed_heads import AT_ONCE, KNOWN, at_once
 from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.warm import Head, Kept, Warms
@@ -57,7 +57,7 @@ class Heads:
         assert isinstance(node, LLMCall)
         awaited = [id for _, arg in node.bound for id in refs(arg) if id not in program.values]
         times = tuple(self.times(program.path + id) for id in awaited)
-        if all(map(_at_once, times)):
+        if all(map(at_once, times)):
             return
         with suppress(PlaitError):  # the call itself will say what is wrong
             head = head_of(node, program, times)
@@ -90,11 +90,6 @@ class Heads:
         if len(self._asked) > REMEMBERED:
             self._asked.popitem(last=False)
         return False
-
-
-def _at_once(times: Times) -> bool:
-    """Whether most come so soon that there is nothing to gain."""
-    return any(seconds < AT_ONCE and share > 0.5 for seconds, share in times)
 
 
 def head_of(node: LLMCall, program: Program, awaited: tuple[Times, ...] = ()) -> Head:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from math import inf
 
-from ..cache.holding import hold_for
+from ..cache.holding import Times, hold_for
 from ..cache.host import HostTier
 from ..cache.pages import PageAllocator
 from ..cache.radix import RadixTree
@@ -115,13 +115,15 @@ class Rehearsing:
             self._forget(request, now)
         return request is not None
 
-    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
+    def warm(
+        self, tokens: Sequence[int], now: float, awaited: Sequence[Times] = ()
+    ) -> Callable[[float], None]:
         warming, size = self._warming, len(tokens)
         seconds = inf
         if isinstance(self.costs, Measured):
             host = size <= self._host_pages * self._page_size
             share = size / (self._pages * self._page_size)
-            seconds = hold_for((), self.costs.loss(size, host), share).seconds
+            seconds = hold_for(awaited, self.costs.loss(size, host), share).seconds
         head = Head(tuple(tokens), now + seconds)
         warming.add(head)
         return lambda now: warming.release(head, now)

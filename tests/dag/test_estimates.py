@@ -47,6 +47,16 @@ def seen(*answers: int) -> Observed:
     return found
 
 
+def test_times_of_a_tool_are_those_seen_or_the_one_that_is_said() -> None:
+    key, looked = operator_key(LOOK), Observed()
+    for seconds in (0.5, 1.0, 1.0, 2.0):
+        looked.seconds.add(seconds)
+    history = Estimates({key: looked})
+    assert [share for _, share in history.times(LOOK)] == [0.25, 0.75, 1.0]
+    assert replace(history, given={key: 3.0}).times(LOOK) == [(3.0, 1.0)]
+    assert Estimates().times(LOOK) == [(0.0, 1.0)]
+
+
 def test_nothing_known_is_the_limit_sample_goes_before_history_and_hints_before_all() -> None:
     key = operator_key(DRAFT)
     unknown = Estimates().answer(DRAFT)

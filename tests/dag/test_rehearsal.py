@@ -22,8 +22,8 @@ from plait.dag.profile import Profile
 from plait.dag.rehearsal import LATENCY, Stage, rehearse
 from plait.dag.rehearsed import Rehearsed
 from plait.dag.rehearsed_device import Device
-from plait.dag.rehearsed_heads import AT_ONCE
-from plait.dag.serving import Ask, Done, Stepped, Used
+from plait.dag.rehearsed_heads import AT_ONCE, KNOWN
+from plait.dag.serving import Ask, Done, Stepped, Times, Used
 from plait.dag.workflow import as_workflow
 
 
@@ -36,6 +36,7 @@ class Simple:
     calls: dict[int, list[int]] = field(default_factory=dict)
     asks: list[tuple[float, Ask]] = field(default_factory=list)
     heads: list[tuple[float, Sequence[int]]] = field(default_factory=list)
+    awaited: list[list[list[tuple[float, float]]]] = field(default_factory=list)
     released: list[float] = field(default_factory=list)
 
     @property
@@ -49,8 +50,11 @@ class Simple:
     def drop(self, number: int, now: float) -> bool:
         return self.calls.pop(number, None) is not None
 
-    def warm(self, tokens: Sequence[int], now: float) -> Callable[[float], None]:
+    def warm(
+        self, tokens: Sequence[int], now: float, awaited: Sequence[Times] = ()
+    ) -> Callable[[float], None]:
         self.heads.append((now, tokens))
+        self.awaited.append([list(times) for times in awaited])
         return self.released.append
 
     def unload(self) -> None:
@@ -262,6 +266,18 @@ def test_a_prompt_is_begun_while_its_last_value_is_awaited() -> None:
         assert len(tokens) > 100
         assert any(prompt[: len(tokens)] == tuple(tokens) for prompt in prompts)
     assert len(model.released) == 2 and min(model.released) > 0.1 + 0.5 + 0.1
+
+
+def test_a_beginning_is_held_by_how_long_its_tool_takes_once_some_calls_have_ended() -> None:
+    model = Simple()
+    seen = of(seconds=0.5)
+    rows = [{"text": f"{i}"} for i in range(KNOWN + 3)]
+    known = knowing(searched, look=seen)
+    went(searched, rows, known, models={"default": model}, window=1)
+    assert model.awaited == [[[]]] * KNOWN + [[seen.seconds.shares()]] * 3
+    together = Simple()
+    went(searched, rows, known, models={"default": together})
+    assert together.awaited == [[[]]] * len(rows), "all begin before one has ended"
 
 
 def test_nothing_is_begun_that_is_whole_at_once_or_that_no_rule_has_marked() -> None:

@@ -279,6 +279,22 @@ def test_a_beginning_is_computed_when_nothing_else_is_and_found_by_its_prompt() 
     assert not model.busy and model.used.prefill_tokens == 120
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(9.0, True), (1e6, False)])
+def test_a_beginning_is_held_for_as_long_as_it_pays(seconds: float, kept: bool) -> None:
+    """As in an engine that knows how long the tool takes that is awaited: one that takes far too
+    long for it is not waited for, and what comes meanwhile takes its memory."""
+    model = Rehearsing(Costs(token=0.1), pages=12)
+    release = model.warm(range(64), 0.0, [[(seconds, 1.0)]])
+    while model.busy:
+        model.step(0.0)
+    for number in (1, 2):
+        model.add(number, Ask(range(number * 1_000, number * 1_000 + 64), (7,), 1), number)
+        assert model.step(number).done
+    model.add(3, Ask(range(80), (7,), 1), 3.0)
+    assert (model.step(3.0).done[0].computed == 80 - 64) == kept
+    release(4.0)
+
+
 def test_a_beginning_waits_for_calls_and_never_takes_their_memory() -> None:
     model = Rehearsing(Costs(token=0.1), pages=8)
     model.add(1, Ask(range(100), range(500, 504), 4), 0.0)
