@@ -14,7 +14,7 @@ from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
 from .keys import Unkeyed, value_key
 from .messages import Role
-from .template import Path, Slot, Template, Text, project
+from .template import Path, Slot, Template, Text, in_prompt, project
 
 UNKNOWN: Any = object()
 """Stands for what a value is when that is not known."""
@@ -162,14 +162,14 @@ class Imagination:
         if value.known is UNKNOWN:
             return value.tokens * self.characters
         try:
-            return len(str(value.known))
+            return len(in_prompt(value.known))
         except Exception:  # of the value's own class
             return 0.0
 
     def ids(self, value: Imagined) -> Sequence[int]:
         """Token ids of a value as text."""
         if value.known is not UNKNOWN:
-            return self.encoded(str(value.known))
+            return self.encoded(in_prompt(value.known))
         return self.made_up(("slot", value.number, (), "", ""), round(value.tokens))
 
     def made_up(self, key: Hashable, count: int) -> range:

@@ -52,6 +52,11 @@ def as_text(value: Any) -> str:
     return json.dumps(to_jsonable_python(value), ensure_ascii=False)
 
 
+def in_prompt(value: Any) -> str:
+    """A value as a slot shows it that asks for nothing else."""
+    return value if type(value) is str else format(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A place in a prompt that a value fills, formatted as the f-string said."""
@@ -74,7 +79,7 @@ class Slot:
                 value = repr(value)
             case "j":
                 value = as_text(value)
-        return value if type(value) is str and not self.spec else format(value, self.spec)
+        return format(value, self.spec) if self.spec else in_prompt(value)
 
     def __str__(self) -> str:
         tail = (f"!{self.conversion}" if self.conversion in ("s", "r") else "") + (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..dag.observed import Observed
+from ..dag.template import in_prompt
 from .generation import Generation
 from .row import Row, RowState
 
@@ -133,8 +134,8 @@ class Stats:
         if counted is None:
             counted = self.nodes[node] = NodeStats("ToolCall")
         with suppress(Exception):  # of the value's own class
-            given = sum(len(_shown(argument)) for argument in arguments.values())
-            counted.seen.value(_shown(value), given)
+            given = sum(len(in_prompt(argument)) for argument in arguments.values())
+            counted.seen.value(in_prompt(value), given)
 
     def row(self, row: Row) -> None:
         """Count one finished row."""
@@ -188,8 +189,3 @@ def unnumbered(path: str) -> str:
     *bodies, node = path.split("/")
     names = [body.partition("[")[0] for body in bodies]
     return "/".join([*names[:-1], node] if names[-1] == node else [*names, node])
-
-
-def _shown(value: Any) -> str:
-    """A value of a tool as prompts show it."""
-    return value if type(value) is str else repr(value)
