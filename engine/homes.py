@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,16 @@ from ..dag.placement import Placement
 _BODY = re.compile(r"[\[/].*")
 
 
+@dataclass(slots=True)
+class _Left:
+    """Calls that a plan has left to make."""
+
+    of: Placement
+    """Whose calls these are."""
+    calls: float
+    """Infinite where the plan does not know."""
+
+
 class Homes:
     """Workers by node of a workflow and model, as the placements that were followed last say."""
 
@@ -25,10 +36,7 @@ class Homes:
         self._workers: dict[tuple[str, str], frozenset[int]] = {}
         self._names: dict[str, str] = {}
         self._views: WeakKeyDictionary[Ahead, dict[int, Ahead]] = WeakKeyDictionary()
-        self._left: dict[tuple[str, str], float] = {}
-        """Calls that the plans have left to make; infinite where they do not know."""
-        self._plans: dict[tuple[str, str], Placement] = {}
-        """Whose calls these are."""
+        self._left: dict[tuple[str, str], _Left] = {}
 
     def follow(
         self, placement: Placement, names: Mapping[str, str], plan: Plan | None = None
@@ -46,13 +54,11 @@ class Homes:
         self._names |= names
         self._views.clear()
         calls = dict.fromkeys(found, inf) if plan is None else self._calls(plan)
-        self._left |= calls
-        self._plans |= dict.fromkeys(calls, placement)
+        self._left |= {key: _Left(placement, count) for key, count in calls.items()}
 
     def ended(self, placement: Placement) -> None:
         """What it was followed for has ended: calls that have not come will not."""
-        for key in [key for key, plan in self._plans.items() if plan is placement]:
-            del self._left[key], self._plans[key]
+        self._left = {k: left for k, left in self._left.items() if left.of is not placement}
 
     def of(self, model: str, path: str) -> frozenset[int] | None:
         """The workers of a call at a path such as `notes[3]/look`; None when no plan says any."""
@@ -73,15 +79,15 @@ class Homes:
 
     def answered(self, model: str, path: str) -> None:
         """A call at a path is over."""
-        key = self._key(model, path)
-        if key in self._left:
-            self._left[key] -= 1
+        left = self._left.get(self._key(model, path))
+        if left is not None:
+            left.calls -= 1
 
     def asked(self, model: str, worker: int) -> bool:
         """Whether a plan will ask a worker for a model that it is placed on; as far as is known."""
         return any(
-            worker in workers and self._left.get((node, name), 0) > 0
-            for (node, name), workers in self._workers.items() if name == model
+            worker in workers and (left := self._left.get(key)) is not None and left.calls > 0
+            for key, workers in self._workers.items() if key[1] == model
         )  # fmt: skip
 
     def view(self, ahead: Ahead, worker: int) -> Ahead:
