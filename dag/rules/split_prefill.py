@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..arg import Arg, Lit, Ref, refs
 from ..nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
@@ -23,6 +23,10 @@ UNKNOWN_CHARS = 256.0
 """Taken for a value whose length nothing tells."""
 SAMPLED = 16
 """Rows whose columns are looked at for their lengths."""
+LOOKED = 256
+"""Values inside a row's value that are looked at: so many are longer than `MIN_TOKENS`."""
+
+NUMBERS = (int, float, bool, type(None))
 
 Lengths = Mapping[int, float]
 """Characters of an input's values, on average, by the id of the node: bodies have inputs of the
@@ -47,9 +51,28 @@ def _lengths(part: Part) -> Lengths:
     rows = [row for row in islice(part.source, SAMPLED) if row is not None]
     found: dict[int, float] = {}
     for node in part.workflow.inputs:
-        sizes = [len(str(row[node.id])) for row in rows if node.id in row]
+        sizes = [_characters(row[node.id]) for row in rows if node.id in row]
         if sizes:
             found[id(node)] = sum(sizes) / len(sizes)
+    return found
+
+
+def _characters(value: Any) -> float:
+    """Those of a value as text, about. None is made of it: it may be long, or have code of its own
+    that fails."""
+    found, inner = 0.0, [value]
+    for _ in range(LOOKED):
+        if not inner:
+            break
+        one = inner.pop()
+        if isinstance(one, str):
+            found += str.__len__(one)
+        elif type(one) in (list, tuple, dict):
+            found += 2 * len(one)
+            inner += islice(one, LOOKED)
+            inner += islice(one.values(), LOOKED) if type(one) is dict else ()
+        else:
+            found += len(str(one)) if type(one) in NUMBERS else UNKNOWN_CHARS
     return found
 
 
