@@ -1,4 +1,5 @@
-"""One contender of the engine benchmark over one workload, in a process of its own."""
+"""What benchmarks measure of an engine, in a process of its own: one contender over one workload,
+or single steps."""
 
 from __future__ import annotations
 
@@ -24,10 +25,11 @@ class Job:
     repeats: int = 1
 
 
-def spawn(job: Job) -> dict[str, Any]:
-    """The numbers of a job, or {"error"}: the last line that its process said."""
-    threads = str(job.setting.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+def spawn(job: Job, **variables: str) -> dict[str, Any]:
+    """The numbers of a job, or {"error"}: the last line that its process said. `variables`: of its
+    environment."""
+    given = {"OMP_NUM_THREADS": str(job.setting.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, **given, **variables}
     command = [sys.executable, "-m", __name__, json.dumps(asdict(job))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -49,6 +51,10 @@ def perform(job: Job) -> dict[str, Any]:
         from .engine_roofs import measure_roofs
 
         return measure_roofs(job.setting)
+    if job.contender == "kernels":
+        from .kernels import measure_kernels
+
+        return measure_kernels(job.setting)
     from .engine_contenders import CONTENDERS
 
     runner = CONTENDERS[job.contender](job.setting)

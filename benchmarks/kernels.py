@@ -7,22 +7,18 @@ kernels and once without.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plait.dag.errors import ConfigError
+from plait.dag.errors import ConfigError, EngineError
 
 from .engine import make_model
+from .engine_child import Job, spawn
 from .engine_shapes import SHAPES, Setting
 
 ROWS = (1, 8, 32, 128, 512)
@@ -39,7 +35,7 @@ def measured(
 ) -> dict[str, Any]:
     """Milliseconds, medians: products[type][rows][way] and steps[type][kernels][step].
 
-    Raises ConfigError where there are no kernels to measure.
+    Raises ConfigError where there are no kernels to measure, EngineError where steps fail.
     """
     import torch
 
@@ -56,7 +52,7 @@ def measured(
         model = str(make_model(Path(folder)))
         for name in TYPES:
             setting = Setting(model, dtype=name, threads=threads)
-            runs = [[_spawn(setting, kernels) for kernels in ("1", "0")] for _ in range(repeats)]
+            runs = [[_apart(setting, kernels) for kernels in ("1", "0")] for _ in range(repeats)]
             found["steps"][name] = {
                 says: {step: statistics.median(run[i][step] for run in runs) for step in runs[0][i]}
                 for i, says in enumerate(("own kernels", "torch's operators"))
@@ -97,15 +93,15 @@ def _sizes() -> list[tuple[int, int]]:
     return [*layers, (sizes["vocab_size"], hidden)]
 
 
-def _spawn(setting: Setting, kernels: str) -> dict[str, float]:
-    environment = {**os.environ, "PLAIT_NATIVE": kernels, "OMP_NUM_THREADS": str(setting.threads)}
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(setting))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    steps: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return steps
+def _apart(setting: Setting, kernels: str) -> dict[str, float]:
+    """Milliseconds of steps, in a process of their own."""
+    found = spawn(Job(setting, "kernels"), PLAIT_NATIVE=kernels)
+    if "error" in found:
+        raise EngineError(f"steps in {setting.dtype} could not be measured: {found['error']}")
+    return found
 
 
-def _steps(setting: Setting) -> dict[str, float]:
+def measure_kernels(setting: Setting) -> dict[str, float]:
     """Milliseconds of steps, in this process."""
     from .engine_steps import Steps, measure_prefill
 
@@ -132,7 +128,3 @@ def table(found: dict[str, Any]) -> str:
         lines += ["", f"steps, {name:<29} own kernels  torch's operators"]
         lines += [f"  {step:<34} {own[step]:11.2f}  {other[step]:17.2f}" for step in own]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(json.dumps(_steps(Setting(**json.loads(sys.argv[1])))))

@@ -8,6 +8,7 @@ import pytest
 
 from plait.benchmarks import kernels
 from plait.benchmarks.engine import make_model
+from plait.benchmarks.engine_child import Job, perform
 from plait.benchmarks.engine_shapes import Setting
 
 
@@ -31,6 +32,6 @@ def test_the_table_has_all_numbers() -> None:
 def test_steps_are_those_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "PREFILLS", (8,))
     monkeypatch.setattr(kernels, "DECODES", ((2, 8, 1),))
-    found = kernels._steps(Setting(str(make_model(tmp_path))))
+    found = perform(Job(Setting(str(make_model(tmp_path)), threads=1), "kernels"))
     assert set(found) == {"prefill of 8", "decode, 2 x (8 shared + 1 own)"}
     assert all(ms > 0 for ms in found.values())
