@@ -26,6 +26,7 @@ from typing import Any
 
 import plait
 from plait.dag.errors import ConfigError, list_names
+from plait.dag.keys import value_key
 from plait.testing import assert_same_rows
 
 from .workflow_runs import AMPLE, BASELINE, MODES, PLAN, QUERY_WISE, Measured, half_of, measure
@@ -110,8 +111,13 @@ def _bench_memory(shape: Shape, rows: Sequence[dict[str, Any]], setting: Setting
                  f"{mode:17} {found.seconds:8.2f} s")  # fmt: skip
     assert all(row.ok for row in reference.values())
     medians = {mode: asdict(_median(of)) for mode, of in runs.items()}
-    return {"shape": shape.name, "says": shape.says, "rows": len(rows), "kv": kv,
-            "kv_memory": memory, "modes": medians}  # fmt: skip
+    return {"shape": shape.name, "says": shape.says, "rows": len(rows), "distinct": distinct(rows),
+            "kv": kv, "kv_memory": memory, "modes": medians}  # fmt: skip
+
+
+def distinct(rows: Sequence[dict[str, Any]]) -> int:
+    """How many of the rows differ in more than their ids: the calls of the others may be merged."""
+    return len({value_key({**row, "id": None}) for row in rows})
 
 
 def _half(shape: Shape, rows: Sequence[dict[str, Any]], setting: Setting,
@@ -154,11 +160,11 @@ def table(found: dict[str, Any]) -> str:
         if not modes:
             continue
         lines += ["", f"KV memory {kv}: seconds (times the plan's)",
-                  f"{'shape':11} rows" + "".join(f"{m:>22}" for m in modes)]  # fmt: skip
+                  f"{'shape':11} rows distinct" + "".join(f"{m:>22}" for m in modes)]  # fmt: skip
         lines += [_seconds(shape, modes) for shape in shapes]
         means = (found["ratios"][kv].get(m, {}).get("geometric_mean") for m in modes)
         shown = (f"{mean:20.2f}x " if mean else " " * 22 for mean in means)
-        lines += [f"{'mean':16}" + "".join(shown), ""]
+        lines += [f"{'mean':25}" + "".join(shown), ""]
         lines += [_counts(s, m) for s in shapes for m in (BASELINE, PLAN) if m in s["modes"]]
     if QUERY_WISE in found["setting"]["modes"] and "ample" in found["setting"]["kv"]:
         lines += ["", f"~ {QUERY_WISE} is measured on the first rows and continued in a line"]
@@ -173,7 +179,7 @@ def _seconds(shape: dict[str, Any], modes: Sequence[str]) -> str:
         about = "~" if found["rows"] < shape["rows"] else ""
         times = f"({found['seconds'] / plan:.2f})" if plan else ""
         cells.append(f"{about + format(found['seconds'], '.2f'):>14} {times:>7}")
-    return f"{shape['shape']:11} {shape['rows']:4}" + "".join(cells)
+    return f"{shape['shape']:11} {shape['rows']:4} {shape['distinct']:8}" + "".join(cells)
 
 
 def _counts(shape: dict[str, Any], mode: str) -> str:

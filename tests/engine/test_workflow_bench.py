@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from plait.benchmarks.workflow_runs import AMPLE, BASELINE, MODES, PLAN, Measured, half_of
-from plait.benchmarks.workflows import Setting, bench, checked, ratios, table
+from plait.benchmarks.workflow_shapes import SHAPES
+from plait.benchmarks.workflows import Setting, bench, checked, distinct, ratios, table
 from plait.dag.errors import ConfigError
 
 from .llm import models
@@ -27,7 +28,10 @@ def test_every_mode_of_a_shape_gives_the_same_rows_and_is_written_down(tmp_path:
     assert half["kv_memory"] < ample["kv_memory"] and half["rows"] == 4
     assert ample["modes"][PLAN]["executed"] < ample["modes"][BASELINE]["executed"]
     assert ample["modes"][PLAN]["evicted_tokens"] == 0
+    wanted = len({str(row) for row in SHAPES[0].rows(4)})
+    assert SHAPES[0].name == "chain" and ample["distinct"] == half["distinct"] == wanted <= 4
     text = table(found)
+    assert "rows distinct" in text
     assert "KV memory ample" in text and "KV memory half" in text and "~" in text
 
 
@@ -43,6 +47,11 @@ def test_ratios_are_those_of_their_memory_only() -> None:
 
 def test_half_is_half_of_what_was_kept() -> None:
     assert half_of(Measured(BASELINE, kept_pages=100, total_pages=1000)) == AMPLE // 20
+
+
+def test_rows_that_differ_in_their_ids_only_are_one() -> None:
+    rows = [{"id": 0, "a": [1]}, {"id": 1, "a": [1]}, {"id": 2, "a": [2]}, {"id": 3, "a": [1.0]}]
+    assert distinct(rows) == 3
 
 
 def test_names_that_are_not_there_are_refused() -> None:
