@@ -3,7 +3,7 @@
 `ordering` counts tokens. In a batch of a few rows other things weigh as much: the tool of the row
 that comes last, behind which nobody has work, or a step that began just before another call came.
 A rehearsal knows them, and a small batch can be rehearsed many times. No clock is read here either:
-what may be tried is bounded by the work that rehearsals are.
+what may be tried is bounded by what that work takes on a slow machine.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import permutations
+from itertools import islice
 from typing import Any
 
 from .estimates import Estimate, Estimates, operator_key
@@ -30,18 +30,17 @@ from .rules.order_rows import order_rows
 
 ORDERS = 24
 """Most orders that are rehearsed."""
-CALLS = 300
-"""Calls that these rehearsals make together at most: each of the bounds takes 20 to 100 ms."""
-PROMPTS = 300_000
-"""Tokens in their prompts at most."""
-GENERATED = 6_000
-"""Tokens that they generate at most."""
+BUDGET = 0.1
+"""Seconds that these rehearsals take together at most, as far as can be told before."""
+CALL, PROMPT, GENERATED = 2e-4, 2e-7, 5e-6
+"""Seconds that a rehearsal takes for a call, a token of its prompts and one that it generates, on a
+slow machine: what is tried does not depend on the machine, so the same batch gets the same plan."""
 LEAST = 3
 """Where there is no time for so many orders, none is rehearsed."""
+ROWS = int(BUDGET / LEAST / CALL)
+"""Of a batch with more there never is."""
 DRAWN = 10
 """Orders drawn by lot, of which the best is improved."""
-WORTH = 0.5
-"""Seconds of a batch for which so much may be rehearsed; for a shorter one as much less."""
 LOST = 0.005
 """Share of the seconds that the first order must lose for others to be tried, and by which those
 drawn must differ for more."""
@@ -110,11 +109,9 @@ class _Tried:
             self.found[key] = self._rehearsed(ordered(self._plan, order)).seconds
         return self.found[key]
 
-    @property
-    def different(self) -> int:
-        """Orders that there are."""
-        counts = (self._alike.count(one) for one in set(self._alike))
-        return math.factorial(len(self._alike)) // math.prod(map(math.factorial, counts))
+    def orders(self, most: int) -> list[Order]:
+        """The orders that there are, the first `most` of them."""
+        return list(islice(unlike(self._alike), most))
 
     def _key(self, order: Order) -> tuple[Hashable, ...]:
         return tuple(map(self._alike.__getitem__, order))
@@ -122,28 +119,29 @@ class _Tried:
 
 def tried(
     plan: Plan, rows: Sequence[Row | None], estimates: Estimates, stage: Callable[[], Stage],
-    texts: Imagination,
+    texts: Imagination, budget: float = BUDGET,
 ) -> Plan:  # fmt: skip
     """The plan with the quickest of the orders that there is time to rehearse, its own among them;
     the plan as it is where it is too large, or where its order must stay.
 
     `rows` are those of its one part; `stage` gives a stage with empty caches, `texts` reads what
-    rows hold. All calls of an operator are taken to be of one length: which row has the longest
-    answer is not known, and no order shall be chosen for it.
+    rows hold, `budget` are the seconds that rehearsals may take, if less than `BUDGET`. All calls
+    of an operator are taken to be of one length: which row has the longest answer is not known, and
+    no order shall be chosen for it.
     """
-    if not may_try(plan, rows, estimates):
+    if not may_try(plan, rows, estimates, budget):
         return plan
     known = _even(plan, estimates)
     trial = _Tried(plan, rows, lambda plan: rehearse(plan, [rows], known, stage(), texts))
     own, as_given = tuple(positions(plan.parts[0])), tuple(range(plan.rows))
     first = trial.begin(own)
-    trial.most = _affordable(first)
+    trial.most = _affordable(first, budget)
     best = _quickest(trial, own)
     if trial.seconds(best) > first.seconds * (1 - GAIN):
         best = own
     found = trial.found.values()
     told = Trials(
-        len(found), len(found) == trial.different, trial.seconds(best), first.seconds,
+        len(found), len(found) == len(trial.orders(ORDERS + 1)), trial.seconds(best), first.seconds,
         given if (given := trial.seconds(as_given)) < math.inf else None, max(found),
     )  # fmt: skip
     return replace(ordered(plan, best), trials=told)
@@ -155,13 +153,35 @@ def ordered(plan: Plan, order: Order) -> Plan:
     return replace(plan, parts=(replace(plan.parts[0], order=column),))
 
 
-def may_try(plan: Plan, rows: Collection[Row | None], estimates: Estimates) -> bool:
-    """Whether orders of a plan's rows can be told apart in a short time: something is known of the
-    length of every call, no values decide how many there are, and none runs code of its own when
-    it is shown."""
+def unlike(alike: Sequence[Hashable]) -> Iterator[Order]:
+    """All orders of rows, given what each row holds: of those that only exchange rows that hold the
+    same, one."""
+    left: dict[Hashable, list[int]] = {}
+    for place in reversed(range(len(alike))):
+        left.setdefault(alike[place], []).append(place)
+    order: list[int] = []
+
+    def orders() -> Iterator[Order]:
+        if len(order) == len(alike):
+            yield tuple(order)
+        for places in left.values():
+            if places:
+                order.append(places.pop())
+                yield from orders()
+                places.append(order.pop())
+
+    return orders()
+
+
+def may_try(
+    plan: Plan, rows: Collection[Row | None], estimates: Estimates, budget: float = BUDGET
+) -> bool:
+    """Whether orders of a plan's rows can be told apart in so many seconds: something is known of
+    the length of every call, no values decide how many there are, and none runs code of its own
+    when it is shown."""
     if len(plan.parts) != 1 or plan.live or not plan.models or plan.rows < 2:
         return False
-    if order_rows.__name__ not in plan.rules or plan.prefixes is None or plan.rows > CALLS:
+    if order_rows.__name__ not in plan.rules or plan.prefixes is None or plan.rows > ROWS:
         return False
     nodes = dict(named_nodes(plan.parts[0].workflow))
     calls = generated = 0.0
@@ -175,7 +195,7 @@ def may_try(plan: Plan, rows: Collection[Row | None], estimates: Estimates) -> b
         made = step.calls if step.merged is None else step.merged
         calls += made
         generated += made * length.mean if isinstance(node, LLMCall) else 0.0
-    if _share(calls, plan.prefixes.merged, generated) < LEAST:
+    if _affords(budget, calls, plan.prefixes.merged, generated) < LEAST:
         return False
     values = [node.value for node in nodes.values() if isinstance(node, Const)]
     values += [i.default for i in plan.parts[0].workflow.inputs if i.default is not ...]
@@ -190,17 +210,14 @@ def _quickest(trial: _Tried, own: Sequence[int]) -> Order:
     drawn = list(map(trial.seconds, starts[: trial.most]))
     if max(drawn) - min(drawn) < LOST * max(drawn):
         trial.most = len(trial.found)
-    elif math.factorial(len(own)) <= trial.most:
-        starts += permutations(as_given)
+    elif len(orders := trial.orders(trial.most + 1)) <= trial.most:
+        starts += orders
     return search(starts, trial.seconds, 8 * trial.most)
 
 
-def _affordable(first: Rehearsed) -> int:
+def _affordable(first: Rehearsed, budget: float) -> int:
     """How many orders may be rehearsed, given what the first one has come to."""
-    if not _loses(first):
-        return 1
-    share = _share(*_work(first)) * min(1.0, first.seconds / WORTH)
-    return max(1, min(ORDERS, math.floor(share)))
+    return max(1, min(ORDERS, _affords(budget, *_work(first)))) if _loses(first) else 1
 
 
 def _loses(first: Rehearsed) -> bool:
@@ -216,11 +233,10 @@ def _work(found: Rehearsed) -> tuple[float, float, float]:
     return calls, sum(task.prompt for task in tasks), sum(task.generated for task in tasks)
 
 
-def _share(calls: float, prompts: float, generated: float) -> float:
+def _affords(budget: float, calls: float, prompts: float, generated: float) -> int:
     """How many rehearsals of so much work there is time for."""
-    return min(
-        CALLS / max(1.0, calls), PROMPTS / max(1.0, prompts), GENERATED / max(1.0, generated)
-    )
+    each = max(1.0, calls) * CALL + prompts * PROMPT + generated * GENERATED
+    return int(min(budget, BUDGET) / each)
 
 
 def _even(plan: Plan, estimates: Estimates) -> Estimates:

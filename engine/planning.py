@@ -17,6 +17,7 @@ from ..dag.optimize import check_names, optimize
 from ..dag.phases import moves, together
 from ..dag.plan import plan_together
 from ..dag.rules import BODY_RULES, RULES
+from ..dag.rules.merge_calls import merge_calls
 from ..dag.turns import SEARCHED
 from .backends.backend import Backend, Places
 from .expanded import Expanded
@@ -100,6 +101,11 @@ async def as_written(workflow: Workflow, rows: Sequence[RowIn]) -> Plan:
 def rules_off(plan: bool, disable: Collection[str] = ()) -> list[str]:
     """Names of the rules that a run does without."""
     return [r.__name__ for r in RULES if not plan or r.__name__ in disable]
+
+
+def merges(disable: Collection[str]) -> bool:
+    """Whether a planned run does equal calls once: by its plan, or when their values arrive."""
+    return not {merge_calls.__name__, SINGLE_FLIGHT} <= set(disable)
 
 
 def planned_body(workflow: Workflow, plan: bool, disable: Collection[str]) -> Workflow:

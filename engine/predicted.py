@@ -78,10 +78,12 @@ def expectation(
     settings: Settings, plan: Plan | None = None,
 ) -> Cost | None:  # fmt: skip
     """What was to be expected of a batch with these settings: a rehearsal, as `plait explain` makes
-    it. `known` is what was known before, `plan` what has been followed.
+    it. `known` is what was known before, `plan` what has been followed, of all rows or of those
+    that an earlier start had left.
 
     None where the models have no costs or are not loaded any more, and for a live program.
     """
+    followed = plan if plan is not None and plan.rows == len(rows) else None
     workers = backend.workers if isinstance(backend, Workers) else (backend,)
     models = workflow.models()
     for worker in workers:
@@ -90,6 +92,7 @@ def expectation(
                 worker, workflow, rows, known, planned=settings.plan, disable=settings.disable,
                 window=settings.max_rows, devices=settings.devices,
                 made={one.call.key: one for one in plan.called} if plan is not None else {},
+                followed=followed,
             ).cost  # fmt: skip
     return None
 

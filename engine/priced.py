@@ -27,7 +27,7 @@ from .backends.placing import placement_for
 from .known import make_known_calls_now
 from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
-from .planning import SINGLE_FLIGHT, kv_tokens, rules_off
+from .planning import kv_tokens, merges, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import opened, rehearse_on
 from .trials import tried_on
@@ -85,11 +85,12 @@ def price_on(
     backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, window: int = DEFAULT_WINDOW, disturbed: float = 1.0,
-    made: Known = NOTHING, devices: Sequence[str] = (),
+    made: Known = NOTHING, devices: Sequence[str] = (), followed: Plan | None = None,
 ) -> Priced:  # fmt: skip
     """The plan, priced on the models of a backend. `disturbed`: seconds that the engine takes for
     every second that costs say. `made`: tool calls that have been made already. `devices`: where
-    several workers like this backend run."""
+    several workers like this backend run. `followed`: a plan of these rows that has been followed,
+    whose order is taken instead of trying orders again."""
     aliases = workflow.models()
     measure = measure_of(backend, aliases[0], rows) if aliases else None
     memory = kv_tokens(backend)
@@ -100,13 +101,17 @@ def price_on(
     if workflow.live:
         return Priced(plan)
     profile = profile_of(backend, aliases, calibrate=calibrate, known=known)
-    if len(devices) <= 1:  # as a run does that has loaded its models
+    if followed is not None:
+        if followed.trials is not None:
+            taken = ordered(plan, positions(followed.parts[0]))
+            plan = replace(taken, trials=followed.trials)
+    elif len(devices) <= 1:  # as a run does that has loaded its models
         plan = tried_on(backend, plan, rows, known, disable, window)
     if len(devices) > 1 and planned and aliases:
         there = opened(backend, plan, len(devices))
         placement = placement_for(plan, [backend], known, there)
         plan = replace(plan, placement=placement)
-    merging = planned and not {merge_calls.__name__, SINGLE_FLIGHT} <= set(disable)
+    merging = planned and merges(disable)
     counting = _counting(off, merging)
     counted = plan
     if set(counting) != set(off):

@@ -194,8 +194,11 @@ def test_models_that_do_not_fit_together_are_loaded_in_turn(here: Path, plait: P
         assert "MiB for weights and KV, and the limit for all models is 24.00 MiB" in refused.err
 
 
-def test_a_second_run_says_what_orders_it_tried(rows: Path, plait: Plait) -> None:
-    """The first one has shown how long answers and tools are."""
+def test_a_second_run_says_what_orders_it_tried(
+    rows: Path, plait: Plait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has shown how long answers and tools are. The run is a very short one."""
+    monkeypatch.setattr("plait.engine.trials.SHARE", 100.0)
     (rows / "wf.py").write_text(
         "from plait import llm\n@llm(max_tokens=4)\ndef draft(topic: str) -> str:\n"
         "    return f'about {topic}'\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from plait.dag.logical import Plan, positions
 from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage
-from plait.dag.trials import may_try, ordered, tried
+from plait.dag.trials import may_try, ordered, tried, unlike
 from plait.dag.workflow import as_workflow
 from plait.engine.rehearsed import Rehearsing
 
@@ -87,6 +87,12 @@ class Counting:
         self.stages: list[Rehearsing] = []
         self.calls = self.prompts = self.generated = 0
 
+    @property
+    def seconds(self) -> float:
+        """That all of it takes, as trials reckon."""
+        calls, prompts = self.calls * trials.CALL, self.prompts * trials.PROMPT
+        return calls + prompts + self.generated * trials.GENERATED
+
     def __call__(self) -> Stage:
         model = Rehearsing(MACHINE, self.pages)
         add = model.add
@@ -109,8 +115,7 @@ def test_the_work_of_rehearsals_is_bounded(rows: int) -> None:
     plan = tried(one.by_tokens(), one.rows, one.estimates, stage, Imagination())
     told = plan.trials
     assert len(stage.stages) == (told.orders if told is not None else 0) <= trials.ORDERS
-    assert stage.calls <= trials.CALLS
-    assert stage.prompts <= trials.PROMPTS and stage.generated <= trials.GENERATED
+    assert stage.seconds <= trials.BUDGET
 
 
 @given(st.integers(1, 400), st.integers(1, 4_000), st.integers(3, 10))
@@ -124,7 +129,37 @@ def test_long_prompts_and_answers_leave_time_for_fewer_orders(
     plan = make_plan(GRAPH, texts, memory=900.0)
     stage = Counting(4_000)
     tried(plan, texts, known, stage, Imagination())
-    assert stage.prompts <= trials.PROMPTS and stage.generated <= trials.GENERATED
+    assert stage.seconds <= trials.BUDGET
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 0.2))
+@settings(max_examples=25, deadline=None)
+def test_no_more_orders_are_tried_than_a_batch_is_worth(seed: int, budget: float) -> None:
+    one = batch(random.Random(seed), 6)
+    before, stage = one.by_tokens(), Counting(one.pages)
+    plan = tried(before, one.rows, one.estimates, stage, Imagination(), budget)
+    assert stage.seconds <= budget
+    each = stage.seconds / max(1, len(stage.stages))
+    assert (plan is before) == (plan.trials is None) == (not stage.stages)
+    assert plan is not before or budget < trials.LEAST * 2 * max(each, 6 * 3 * trials.CALL)
+
+
+ALIKE = st.lists(st.integers(0, 3), min_size=1, max_size=6)
+
+
+@given(ALIKE)
+def test_orders_that_only_exchange_rows_that_are_alike_are_one(alike: list[int]) -> None:
+    def shown(order: Sequence[int]) -> tuple[int, ...]:
+        return tuple(alike[place] for place in order)
+
+    found = [shown(order) for order in unlike(alike)]
+    assert len(found) == len(set(found))
+    assert set(found) == set(map(shown, permutations(range(len(alike)))))
+
+
+def test_of_many_orders_the_first_are_found_at_once() -> None:
+    assert len(list(islice(unlike(range(150)), 25))) == 25
+    assert list(unlike([0] * 150)) == [tuple(range(150))]
 
 
 def test_rows_that_are_alike_are_exchanged_for_nothing() -> None:

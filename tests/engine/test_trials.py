@@ -16,7 +16,9 @@ from plait.dag import trials
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
 from plait.engine.backends.local import LocalBackend
+from plait.engine.predicted import expectation
 from plait.engine.priced import price_on
+from plait.engine.settings import Settings
 from plait.testing import assert_same_rows
 
 from .llm import models
@@ -64,7 +66,7 @@ ROWS = [
 ]
 
 
-def knowing(engine: Engine, seconds: float = 0.5) -> Engine:
+def knowing(engine: Engine, seconds: float = 30.0) -> Engine:
     """The engine as one that earlier runs have shown how long answers and tools are."""
     nodes = dict(named_nodes(asked.workflow))
     lengths = {"read": 6.0, "reply": 6.0, "look_up": seconds}
@@ -106,9 +108,35 @@ def test_the_price_is_that_of_the_order_taken(engine: Engine) -> None:
 
 
 def test_a_run_tries_with_what_earlier_ones_have_shown(engine: Engine) -> None:
-    told = knowing(engine, seconds=30.0).explain(asked, ROWS).trials
+    told = knowing(engine).explain(asked, ROWS).trials
     assert told is not None and told.seconds > 30.0
     assert engine.explain(asked, ROWS).trials is None, "nothing is known"
+
+
+def test_a_run_is_tried_for_a_hundredth_of_its_time_at_most(engine: Engine) -> None:
+    orders = []
+    for seconds in (0.05, 2.0, 30.0):
+        plan = knowing(engine, seconds).explain(asked, ROWS)
+        orders.append(plan.trials.orders if plan.trials is not None else 0)
+    none, few, many = orders
+    assert none == 0 and trials.LEAST <= few < many <= trials.ORDERS
+
+
+def test_what_is_expected_of_a_run_has_its_order_and_tries_no_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knows = knowing(engine)
+    run, known = knows.run(asked, ROWS), knows._options.known
+    settings = Settings("w.py:asked", "rows.jsonl")
+
+    def again(*_: object) -> NoReturn:
+        raise AssertionError("tried once more")
+
+    monkeypatch.setattr("plait.engine.priced.tried_on", again)
+    found = expectation(engine.backend, asked.workflow, ROWS, known, settings, run.plan)
+    assert found is not None and found.seconds == pytest.approx(run.plan.trials.seconds)
+    with pytest.raises(AssertionError, match="once more"):  # of a run that was resumed
+        expectation(engine.backend, asked.workflow, [*ROWS, *ROWS], known, settings, run.plan)
 
 
 def test_rows_that_cannot_be_read_and_prompts_too_long_fail_alone(engine: Engine) -> None:
