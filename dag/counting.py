@@ -19,7 +19,7 @@ from .nodes import LLMCall, Workflow
 from .numbering import Numbered, Numbering
 from .numbers import Column
 from .prefixes import Group, Leaf, LeafCost, Vertex
-from .template import Slot
+from .template import Slot, Template
 
 NOTHING = (-1,)
 """The number of the prefix before the first slot: the same for every row."""
@@ -31,6 +31,8 @@ class Planted:
 
     leaf: Leaf
     node: LLMCall
+    template: Template
+    """The node's prompt."""
     vertex: Vertex
     workflow: Workflow
     numbered: Numbered
@@ -84,13 +86,15 @@ class Counts:
         cuts: list[Column | None] = []
         levels: list[float] = []
         asked = merged = computed = saved = 0.0
+        slots = planted.template.slots()
         for vertex in planted.vertex.path():
-            for piece in self._pieces(planted, vertex, prefix, bound):
+            slot = next(slots) if isinstance(vertex.label, Slot) else None
+            for piece in self._pieces(planted, vertex, slot, prefix, bound):
                 prefix = piece.prefix
                 every, once = _sums(piece.tokens, rows, firsts)
                 fresh = self._add(vertex, piece)
                 asked, merged, computed = asked + every, merged + once, computed + fresh
-                if isinstance(vertex.label, Slot):
+                if slot is not None:
                     assert prefix is not None
                     columns.append(prefix)
                     cuts.append(piece.cut)
@@ -143,11 +147,12 @@ class Counts:
     # -- pieces --------------------------------------------------------------------------------
 
     def _pieces(
-        self, planted: Planted, vertex: Vertex, prefix: Column | None, bound: Mapping[str, Arg]
-    ) -> Iterator[Piece]:
-        """What a vertex adds: a text is one piece, a slot as many as its values begin alike in."""
-        slot = vertex.label
-        if not isinstance(slot, Slot):
+        self, planted: Planted, vertex: Vertex, slot: Slot | None, prefix: Column | None,
+        bound: Mapping[str, Arg],
+    ) -> Iterator[Piece]:  # fmt: skip
+        """What a vertex adds: a text is one piece, a slot as many as its values begin alike in.
+        `slot` is the node's own: nodes that share the vertex may name theirs otherwise."""
+        if slot is None:
             yield Piece(prefix, self._lengths.of_static(vertex))
             return
         lengths, values = self._slot(planted, slot, bound)

@@ -39,9 +39,10 @@ class Grower:
             if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
                 calls = numbered.columns[node.id]
                 leaf = Leaf(part, counted_name(way, node.id), len(calls), len(set(calls)))
-                vertex = self._vertex_of(node.model, node.prompt)
+                prompt = node.prompt
+                vertex = self._vertex_of(node.model, prompt)
                 vertex.calls.append(leaf)
-                self._planted.append(Planted(leaf, node, vertex, workflow, numbered, sure))
+                self._planted.append(Planted(leaf, node, prompt, vertex, workflow, numbered, sure))
             body = numbered.bodies.get(node.id)
             if body is not None and isinstance(node, Map):
                 self.add(node.body, body, part, (*way, node.id), sure)

@@ -27,7 +27,8 @@ class Vertex:
     """An edge of the tree and the point where it ends."""
 
     label: str | Slot
-    """Static text (a model, a role or text of a prompt), or a slot."""
+    """Static text (a model, a role or text of a prompt), or a slot: that of the first node whose
+    prompt came here. Others may name theirs otherwise."""
     kind: str
     """`model`, `role`, `text` or `slot`."""
     parent: Vertex | None = None
