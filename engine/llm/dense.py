@@ -77,6 +77,11 @@ class Dense(torch.nn.Module):
         self.out_features = weight.shape[0]
         self._product = ways(weight)[0](weight, bias)
 
+    @property
+    def own(self) -> OwnProduct | None:
+        """The product, where it is by our own kernel."""
+        return self._product if isinstance(self._product, OwnProduct) else None
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() == 2:
             return self._product(x)

@@ -5,7 +5,7 @@ as the mathematics of a small model. This forward does the same mathematics in a
 per layer: one product for Q, K and V, the activation, the gate and the residuals inside products,
 norm weights multiplied into the weights that follow, and rotary embedding as one complex
 multiplication (rows of Q and K are reordered once so that the two numbers it rotates are
-neighbours; scores do not see the order).
+neighbours; scores do not see the order). Where our own kernels are, they do all layers in one call.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from .attention import StepAttention
+from .attention.fused import FusedAttention
 from .dense import Dense
-from .rows import norm, rotate
+from .native.decoder import WHOLE, OwnDecoder, OwnLayer
 
 BLOCK = 512
 """Rows that go through products at a time: what lies between two products stays in the cache."""
@@ -58,6 +59,8 @@ class LeanModel:
             self._layer(layer, window) for layer, window in zip(body.layers, windows, strict=True)
         ]
         self.head = _joined([model.lm_head], body.norm)
+        self.decoder = self._decoder()
+        """All layers in one call, where our own kernels can."""
 
     def __call__(
         self,
@@ -70,17 +73,19 @@ class LeanModel:
         rows = self.embedding.index_select(0, ids)
         angles = positions[:, None] * self.rotation
         turn = torch.polar(torch.full_like(angles, self.rotation_scale), angles)[:, None]
+        if self.decoder is not None and isinstance(step, FusedAttention):
+            return self.decoder(step, rows, turn, keep)
         asked: torch.Tensor | None = None
         for number, layer in enumerate(self.layers):
             asked = _by_blocks(self._asking, layer, (rows,), asked)
             mixed = self._attention(step, number, layer, asked, turn)
             rows = _by_blocks(self._mixing, layer, (rows, mixed), rows)
-        out: torch.Tensor = self.head(self._norm(rows.index_select(0, keep)))
+        out: torch.Tensor = self.head(norm(rows.index_select(0, keep), self._epsilon))
         return out
 
     def _asking(self, layer: LeanLayer, rows: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values, side by side."""
-        asked: torch.Tensor = layer.qkv(self._norm(rows))
+        asked: torch.Tensor = layer.qkv(norm(rows, self._epsilon))
         return asked
 
     def _attention(
@@ -95,8 +100,8 @@ class LeanModel:
         qkv = asked.view(len(asked), -1, self.size)
         query, key, value = qkv[:, : self.heads], qkv[:, self.heads : both], qkv[:, both:]
         if layer.query_norm is not None and layer.key_norm is not None:
-            query = self._norm(query).mul_(layer.query_norm)
-            key = self._norm(key).mul_(layer.key_norm)
+            query = norm(query, self._epsilon).mul_(layer.query_norm)
+            key = norm(key, self._epsilon).mul_(layer.key_norm)
             rotate(query, turn)
             rotate(key, turn)
         else:
@@ -107,11 +112,8 @@ class LeanModel:
     def _mixing(self, layer: LeanLayer, rows: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """What attention found goes into the rows, then the feed-forward part."""
         rows = layer.out.add(mixed, rows)
-        normed = self._norm(rows)
+        normed = norm(rows, self._epsilon)
         return layer.down.add(layer.up.times(normed, layer.gate.silu(normed)), rows)
-
-    def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        return norm(x, self._epsilon)
 
     def _layer(self, layer: Any, window: int | None) -> LeanLayer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -132,6 +134,24 @@ class LeanModel:
             window=window,
         )
 
+    def _decoder(self) -> OwnDecoder | None:
+        head, layers = self.head.own, [_own(layer) for layer in self.layers]
+        whole = self.size % WHOLE == 0 and self.head.in_features % WHOLE == 0
+        if head is None or None in layers or not whole:
+            return None
+        own = [layer for layer in layers if layer is not None]
+        return OwnDecoder(own, head, self.heads, self._epsilon, BLOCK)
+
+
+def _own(layer: LeanLayer) -> OwnLayer | None:
+    """The layer for our own kernels, where all its products are theirs."""
+    qkv, out, gate = layer.qkv.own, layer.out.own, layer.gate.own
+    up, down = layer.up.own, layer.down.own
+    if qkv is None or out is None or gate is None or up is None or down is None:
+        return None
+    norms, setting = (layer.query_norm, layer.key_norm), (layer.scale, layer.window)
+    return OwnLayer(qkv, out, gate, up, down, *norms, *setting)
+
 
 def fits(model: Any) -> bool:
     """Whether the lean forward computes what this model computes."""
@@ -145,6 +165,28 @@ def fits(model: Any) -> bool:
         and rope.inv_freq.shape[-1] * 2 == layer.head_dim
         and all(type(p) is torch.nn.Linear for p in (layer.q_proj, layer.o_proj, model.lm_head))
     )
+
+
+def norm(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """RMS norm without its weight, of (T, H) or (T, heads, D): x / sqrt(mean(x^2) + epsilon).
+
+    Of the same type; reckoned in fp32.
+    """
+    size = x.shape[-1]
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    floor = length.new_tensor((epsilon * size) ** 0.5)
+    return x.div(length.hypot_(floor).mul_(size**-0.5)).to(x.dtype)
+
+
+def rotate(x: torch.Tensor, turn: torch.Tensor) -> None:
+    """Rotary embedding of (T, heads, D) in place, by complex factors (T, 1, D / 2), in fp32.
+
+    The two numbers that a factor rotates are neighbours.
+    """
+    wide = x.float()
+    torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2)).mul_(turn)
+    if wide is not x:
+        x.copy_(wide)
 
 
 def _by_blocks(

@@ -15,7 +15,7 @@ from ...dag.errors import ModelError
 from . import checkpoint, dense, forward, lean
 from .family import check_causal, check_family, max_context
 from .pool import KVShape
-from .probe import SeenLayer, agrees, probe
+from .probe import SeenLayer, agrees, answers, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,8 @@ def _fast_forward(
     if lean.fits(model):
         ours = lean.LeanModel(model, [layer.window for layer in seen])
         if agrees(ours, config, seen, wanted):
+            if not answers(ours, seen, wanted):
+                ours.decoder = None
             return ours
     replaced = dense.pack_linears(model)
     packed = forward.FamilyForward(model)

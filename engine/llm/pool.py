@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...dag.errors import ModelError
-from .rows import put
+from .native.put import put
 
 CACHE_LINE = 64
 """Bytes."""

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ...dag.errors import ModelError
-from .attention.plan import Layout
+from .attention import step_attention
+from .attention.plan import Layout, alone
 from .forward import Forward
-from .pool import KVShape
+from .pool import KVShape, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,25 @@ def agrees(run: Forward, config: Any, seen: tuple[SeenLayer, ...], wanted: torch
         layers, logits = probe(run, config, wanted.device, "")
     except (AttributeError, RuntimeError, TypeError, ModelError):
         return False
+    return layers == seen and _near(logits, wanted)
+
+
+def answers(run: Forward, seen: tuple[SeenLayer, ...], wanted: torch.Tensor) -> bool:
+    """Whether a forward gives those logits with the attention of a real step as well.
+
+    As in the probe, every row sees itself alone. MemoryError goes through.
+    """
+    rows = torch.arange(len(wanted), device=wanted.device)
+    shapes = [layer.shape for layer in seen]
+    pool = Pool(shapes, 1, len(wanted), wanted.device, wanted.dtype)
+    step = step_attention(pool, alone(len(wanted)), rows, rows)
+    with torch.inference_mode():
+        return _near(run(step, rows % wanted.shape[1], rows, rows), wanted)
+
+
+def _near(logits: torch.Tensor, wanted: torch.Tensor) -> bool:
     error = (logits - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6)
-    return layers == seen and bool(error < (1e-4 if wanted.dtype == torch.float32 else 0.1))
+    return bool(error < (1e-4 if wanted.dtype == torch.float32 else 0.1))
 
 
 class _Recorder:

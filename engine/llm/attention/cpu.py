@@ -25,7 +25,7 @@ class CpuAttention(PlannedAttention[CallPlan]):
         self._pool_slots = pool.pages * pool.page_size
 
     def _plan(self, window: int | None, plain: bool) -> CallPlan:
-        kind = self._pool.dtype
+        kind = self.pool.dtype
         # Only fp16 can overflow, and so leave a NaN, on what a request happens to say.
         planner = CallPlanner(
             self._layout, self._positions, window, self._pool_slots, uneven=kind != torch.float16

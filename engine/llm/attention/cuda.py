@@ -34,7 +34,7 @@ class CudaAttention(PlannedAttention[BatchPlan]):
         self._kernel = kernel
 
     def _plan(self, window: int | None, plain: bool) -> BatchPlan:
-        return plan_batches(self._layout, window, self._pool.device)
+        return plan_batches(self._layout, window, self.pool.device)
 
     def _longer(self, plan: BatchPlan) -> BatchPlan | None:
         return None

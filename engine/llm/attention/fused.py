@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..native import native
-from ..native.structure import layout
+from ..native.step import Step
 from ..pool import Pool
 from ..request import Run
 from .levels import Levels
@@ -22,18 +22,6 @@ FEW_ROWS = 8
 """More rows are several tasks as they are, and would have to keep more partial results."""
 MOST = 256
 """Numbers of a head that the kernel has room for."""
-
-
-class Step(ctypes.Structure):
-    """What the kernel is told of one layer: `Step` in native/step.h."""
-
-    _fields_ = layout(
-        "rows heads kv_heads key_size value_size half threads units levels window query_row"
-        " query_head",
-        "query keys values out outs lses unit run position sinks",
-        ("scale", ctypes.c_float),
-        ("softcap", ctypes.c_float),
-    )
 
 
 def fits(dtype: torch.dtype, key_size: int, value_size: int) -> bool:
@@ -128,6 +116,32 @@ class FusedAttention(PlannedAttention[FusedPlan]):
     def _longer(self, plan: FusedPlan) -> FusedPlan | None:
         return plan.longer()
 
+    def told(self, out: torch.Tensor) -> Step:
+        """Attention of any layer that has neither sinks nor a soft cap, with out (T, Hq, D), but
+        for its query, its pool, its scale and its window."""
+        rows, heads, size = out.shape
+        plan, levels = self._prepare((None, True), (rows, heads, size), out.device)
+        return self._told(plan, levels, out, self.pool.keys[0])
+
+    def _told(self, plan: FusedPlan, levels: Levels, out: torch.Tensor, keys: torch.Tensor) -> Step:
+        return Step(
+            rows=len(out),
+            heads=out.shape[1],
+            kv_heads=keys.shape[1],
+            key_size=keys.shape[2],
+            value_size=out.shape[2],
+            half=out.dtype == torch.bfloat16,
+            threads=torch.get_num_threads(),
+            units=len(plan.units),
+            levels=len(levels.outs),
+            out=out.data_ptr(),
+            outs=levels.outs.data_ptr(),
+            lses=levels.lses.data_ptr(),
+            unit=plan.units.data_ptr(),
+            run=plan.runs.data_ptr(),
+            position=self._positions.data_ptr(),
+        )
+
     def _compute(self, plan: FusedPlan, asked: Asked, levels: Levels) -> torch.Tensor:
         library = native().library
         assert library is not None, "planned for a kernel that is not there"
@@ -137,32 +151,11 @@ class FusedAttention(PlannedAttention[FusedPlan]):
             query = query.contiguous()
         out = query.new_empty(*query.shape[:2], values.shape[-1])
         sinks = None if asked.sinks is None else asked.sinks.float().contiguous()
-        step = Step(
-            rows=len(query),
-            heads=query.shape[1],
-            kv_heads=keys.shape[1],
-            key_size=keys.shape[2],
-            value_size=values.shape[2],
-            half=keys.dtype == torch.bfloat16,
-            threads=torch.get_num_threads(),
-            units=len(plan.units),
-            levels=len(levels.outs),
-            window=asked.window or 0,
-            query_row=query.stride(0),
-            query_head=query.stride(1),
-            scale=asked.scale,
-            softcap=asked.softcap or 0.0,
-            query=query.data_ptr(),
-            keys=keys.data_ptr(),
-            values=values.data_ptr(),
-            out=out.data_ptr(),
-            outs=levels.outs.data_ptr(),
-            lses=levels.lses.data_ptr(),
-            unit=plan.units.data_ptr(),
-            run=plan.runs.data_ptr(),
-            position=self._positions.data_ptr(),
-            sinks=None if sinks is None else sinks.data_ptr(),
-        )
+        step = self._told(plan, levels, out, keys)
+        step.window, step.scale, step.softcap = asked.window or 0, asked.scale, asked.softcap or 0.0
+        step.query_row, step.query_head = query.stride(0), query.stride(1)
+        step.query, step.keys, step.values = query.data_ptr(), keys.data_ptr(), values.data_ptr()
+        step.sinks = None if sinks is None else sinks.data_ptr()
         if library.plait_attend(ctypes.byref(step)):
             raise MemoryError("no memory left for attention's tasks")
         return out.to(asked.query.dtype)

@@ -111,6 +111,12 @@ def lay_out(chunks: Sequence[Chunk], version: int, page_size: int) -> Layout:
     )
 
 
+def alone(rows: int) -> Layout:
+    """Rows that each see themselves alone: row i is at position i, in slot i."""
+    items = tuple(Item(i, 1, ((i, 1),), i, 1) for i in range(rows))
+    return Layout((), items, rows, tuple(range(rows)), horizon=0, serial=next(_serials))
+
+
 def _horizon(chunks: Sequence[Chunk], page_size: int) -> int:
     """Decode steps until some request's next slot does not lie behind its newest one."""
     if not all(c.count == 1 and c.samples for c in chunks):

@@ -46,17 +46,17 @@ class Asked:
 @dataclass(slots=True)
 class _Prepared(Generic[P]):
     plan: P
-    levels: dict[tuple[int, int], Levels] = field(default_factory=dict)
-    """By heads and size: layers of one model may differ."""
+    levels: dict[tuple[int, int, int], Levels] = field(default_factory=dict)
+    """By rows, heads and size: layers of one model may differ."""
 
 
 class PlannedAttention(ABC, Generic[P]):
     """One step's attention; layers with the same window have one plan."""
 
     def __init__(self, pool: Pool, layout: Layout, slots: torch.Tensor) -> None:
-        self._pool = pool
+        self.pool = pool
         self._layout = layout
-        self._slots = slots
+        self.slots = slots
         self._prepared: dict[tuple[int | None, bool], _Prepared[P]] = {}
 
     @abstractmethod
@@ -94,18 +94,25 @@ class PlannedAttention(ABC, Generic[P]):
         sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(T, Hq, D), valid until the next layer asks."""
-        keys, values = self._pool.write(layer, self._slots, key, value)
+        keys, values = self.pool.write(layer, self.slots, key, value)
         asked = Asked(query, key, value, keys, values, scale, window, softcap, sinks)
         name = (window, softcap is None and key.shape == value.shape)
+        shape = (len(query), query.shape[1], value.shape[-1])
+        plan, levels = self._prepare(name, shape, query.device)
+        return self._compute(plan, asked, levels)
+
+    def _prepare(
+        self, name: tuple[int | None, bool], shape: tuple[int, int, int], device: torch.device
+    ) -> tuple[P, Levels]:
+        """The plan for a window, and places for partial results of (T, Hq, D)."""
         prepared = self._prepared.get(name)
         if prepared is None:
             prepared = self._prepared[name] = _Prepared(self._plan(*name))
-        shape = (query.shape[1], value.shape[-1])
         levels = prepared.levels.get(shape)
         if levels is None:
-            levels = Levels.empty(prepared.plan.levels, len(query), *shape, query.device)
+            levels = Levels.empty(prepared.plan.levels, *shape, device)
             prepared.levels[shape] = levels
-        return self._compute(prepared.plan, asked, levels)
+        return prepared.plan, levels
 
 
 def merged(levels: Levels, asked: Asked) -> torch.Tensor:

@@ -14,21 +14,12 @@
 
    The way of tiles and panels is that of Goto and van de Geijn (2008). */
 
+#include "kernels.h"
 #include "vectors.h"
 
 enum { PANEL = 3, COLS = PANEL * W, TALL = W / 2 }; /* a tile: TALL rows of PANEL registers */
 enum { BLOCK = 1024 };  /* words of the input at a time: a block of a panel stays in the cache */
 enum { GROUP = 64, SMALL = 2 * TALL }; /* rows of a task: at most, and where panels are few */
-enum { NONE, SILU, ADD, TIMES };
-
-typedef struct {
-    int64_t rows, words, outputs, x_row; /* x_row: words from one row of x to the next */
-    int64_t half, operation, threads;
-    const int32_t *x, *weight; /* (rows, words), (panels, words, COLS) */
-    const float *bias;         /* (panels * COLS), or null */
-    const void *other;         /* (rows, outputs): what to add, or to multiply with */
-    void *out;                 /* (rows, outputs) */
-} Product;
 
 /* sums[row][column] (+)= x W^T for `rows` rows and one block of a panel. `next` is asked for. */
 INLINE void tile(const int32_t *x, int64_t x_row, const int32_t *weight, int64_t words,

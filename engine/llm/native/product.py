@@ -37,14 +37,14 @@ class OwnProduct:
     """x W^T + b by our own kernel; the weight is laid out in panels, a copy."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._outputs, self._inputs = weight.shape
+        self.outputs, self._inputs = weight.shape
         self._dtype = weight.dtype
         self._panels = _panels(weight)
         self._bias = None if bias is None else self._padded(bias.detach())
 
     def _check(self, x: torch.Tensor, other: torch.Tensor | None) -> None:
         """RuntimeError, as torch has it: the kernel would read what is not there."""
-        wanted = (len(x), self._outputs)
+        wanted = (len(x), self.outputs)
         if x.dim() != 2 or x.shape[1] != self._inputs or x.dtype != self._dtype:
             raise RuntimeError(f"{tuple(x.shape)} {x.dtype} by {self._inputs} {self._dtype}")
         if other is not None and (tuple(other.shape) != wanted or other.dtype != self._dtype):
@@ -64,28 +64,29 @@ class OwnProduct:
             x = x.contiguous()
         if other is not None:
             other = other.contiguous()
-        out = x.new_empty(len(x), self._outputs)
+        out = x.new_empty(len(x), self.outputs)
         if not len(x):
             return out
         library = native().library
         assert library is not None
-        per_word = 4 // x.element_size()
-        product = Product(
-            rows=len(x),
-            words=self._panels.shape[1],
-            outputs=self._outputs,
-            x_row=x.stride(0) // per_word,
-            half=x.dtype == torch.bfloat16,
-            operation=_OPERATIONS.index(operation),
-            threads=torch.get_num_threads(),
-            x=x.data_ptr(),
-            weight=self._panels.data_ptr(),
-            bias=None if self._bias is None else self._bias.data_ptr(),
-            other=None if other is None else other.data_ptr(),
-            out=out.data_ptr(),
-        )
+        product = self.told()
+        product.rows, product.operation = len(x), _OPERATIONS.index(operation)
+        product.x, product.x_row = x.data_ptr(), x.stride(0) * x.element_size() // 4
+        product.other = None if other is None else other.data_ptr()
+        product.out = out.data_ptr()
         library.plait_multiply(ctypes.byref(product))
         return out
+
+    def told(self) -> Product:
+        """What the kernel is told of the weight, whatever it is multiplied with."""
+        return Product(
+            words=self._panels.shape[1],
+            outputs=self.outputs,
+            half=self._dtype == torch.bfloat16,
+            threads=torch.get_num_threads(),
+            weight=self._panels.data_ptr(),
+            bias=None if self._bias is None else self._bias.data_ptr(),
+        )
 
 
 def _panels(weight: torch.Tensor) -> torch.Tensor:

@@ -5,49 +5,45 @@
 
 #include <math.h>
 
+#include "kernels.h"
 #include "vectors.h"
 
 enum { ALONE = 1 << 15 }; /* numbers that one thread is done with before others are awake */
 
-typedef struct {
-    int64_t rows, heads, size, row, head; /* row, head: numbers from one to the next */
-    int64_t half, threads;                /* bf16 instead of fp32 */
-    float epsilon;
-    const void *x;
-    void *out; /* (rows, heads, size) */
-} Norm;
+/* A register of numbers of either type. */
+INLINE vec number(int64_t half, const void *x, int64_t at) {
+    return half ? load_half((const uint16_t *)x + at) : load((const float *)x + at);
+}
 
-/* RMS norm without its weight (Zhang and Sennrich, 2019): x / sqrt(mean(x^2) + epsilon). */
+INLINE void keep(int64_t half, void *x, int64_t at, vec value) {
+    if (half) store_half((uint16_t *)x + at, value);
+    else store((float *)x + at, value);
+}
+
+/* RMS norm (Zhang and Sennrich, 2019): x / sqrt(mean(x^2) + epsilon), times its weight if it has
+   one here and is not multiplied into the next product. */
 void plait_norm(const Norm *n) {
 #pragma omp parallel for schedule(static) num_threads(n->threads) \
     if (n->rows * n->heads * n->size > ALONE)
     for (int64_t at = 0; at < n->rows * n->heads; at++) {
-        int64_t from = at / n->heads * n->row + at % n->heads * n->head, to = at * n->size;
+        int64_t from = at / n->heads * n->row + at % n->heads * n->head;
+        int64_t to = at / n->heads * n->out_row + at % n->heads * n->head;
         vec squares = all(0);
         for (int64_t d = 0; d < n->size; d += W) {
-            vec x = n->half ? load_half((const uint16_t *)n->x + from + d)
-                            : load((const float *)n->x + from + d);
+            vec x = number(n->half, n->x, from + d);
             squares += x * x;
         }
         float sum = 0;
         for (int j = 0; j < W; j++) sum += squares[j];
         float share = 1 / sqrtf(sum / n->size + n->epsilon);
         for (int64_t d = 0; d < n->size; d += W) {
-            if (n->half)
-                store_half((uint16_t *)n->out + to + d,
-                           load_half((const uint16_t *)n->x + from + d) * share);
-            else
-                store((float *)n->out + to + d, load((const float *)n->x + from + d) * share);
+            keep(n->half, n->out, to + d, number(n->half, n->x, from + d) * share);
+            if (n->weight) /* as models do: rounded before it is multiplied */
+                keep(n->half, n->out, to + d,
+                     number(n->half, n->out, to + d) * number(n->half, n->weight, d));
         }
     }
 }
-
-typedef struct {
-    int64_t rows, heads, size, row, head;
-    int64_t half, threads;
-    void *x;
-    const float *turn; /* (rows, size / 2, 2): cosine and sine */
-} Turn;
 
 INLINE void turn_pair(float *a, float *b, const float *turn) {
     float x = *a, y = *b;
@@ -76,14 +72,6 @@ void plait_turn(const Turn *t) {
         }
     }
 }
-
-typedef struct {
-    int64_t rows, threads, key_bytes, value_bytes; /* of one row's heads together */
-    int64_t key_row, value_row;                    /* bytes from one row to the next */
-    const void *key, *value;
-    void *keys, *values; /* the pool */
-    const int64_t *slots;
-} Put;
 
 /* Rows of keys and values to their slots of the pool. */
 void plait_put(const Put *p) {

@@ -106,4 +106,7 @@ void plait_attend_rows(const Step *s, Scratch *x, const int64_t *unit, int64_t h
 /* All heads of a unit of one row. */
 void plait_attend_row(const Step *s, Scratch *x, const int64_t *unit);
 
+/* A layer's attention. 0, or 1 without memory. */
+int plait_attend(const Step *s);
+
 #endif

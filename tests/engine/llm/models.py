@@ -37,13 +37,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "olmo2": {},
 }
+_WIDE = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
+WIDE = {f"{name}_wide": FAMILIES[name] | _WIDE for name in ("llama", "qwen2", "qwen3", "mistral")}
+"""Large enough for our own kernels to do all layers in one call."""
+FAMILIES |= WIDE
 
 
 def save(family: str, place: Path, **changes: Any) -> Path:
     """A random model of the family in `place`."""
     torch.manual_seed(7)
     settings = {**_BASE, **FAMILIES.get(family, {}), **changes}
-    config = AutoConfig.for_model(family, **settings)
+    config = AutoConfig.for_model(family.removesuffix("_wide"), **settings)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -55,7 +55,7 @@ async def test_tokens_are_those_of_plain_generate(
     assert counters.held_pages == 0
 
 
-@pytest.mark.parametrize("family", ["qwen2", "gpt_oss"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3_wide", "gpt_oss"])
 async def test_tokens_are_the_same_without_our_own_kernels(
     family: str,
     model_path: Callable[[str], Path],
@@ -88,4 +88,4 @@ async def test_a_step_of_many_rows(
 
 
 def bytes_per_token(family: str) -> int:
-    return 2 * 2 * 2 * 8 * 4  # layers x (K, V) x heads x head size x float32
+    return 2 * 2 * 2 * (16 if family in models.WIDE else 8) * 4  # layers, KV, heads, size, fp32

@@ -16,9 +16,11 @@ from plait.dag.sampling import Sampling
 from plait.engine.llm import LLM
 from plait.engine.llm.dense import Dense
 from plait.engine.llm.forward import FamilyForward
-from plait.engine.llm.lean import LeanModel
+from plait.engine.llm.lean import LEAN_FAMILIES, LeanModel
 from plait.engine.llm.memory import parse_bytes
 from plait.engine.llm.model import estimate_bytes, load
+from plait.engine.llm.native import native
+from plait.engine.llm.native.decoder import OwnDecoder
 
 from . import models
 
@@ -140,11 +142,24 @@ def test_every_family_runs_on_its_fastest_forward(
     family: str, model_path: Callable[[str], Path]
 ) -> None:
     forward = load(model_path(family), "cpu").forward
-    if family in ("llama", "qwen2", "qwen3", "mistral"):
+    if family.removesuffix("_wide") in LEAN_FAMILIES:
         assert isinstance(forward, LeanModel)
+        at_once = native().library is not None and family in models.WIDE
+        assert (forward.decoder is not None) == at_once
     else:
         assert isinstance(forward, FamilyForward)
         assert any(isinstance(m, Dense) for m in forward.model.modules())
+
+
+@pytest.mark.skipif(native().library is None, reason="no kernels here")
+def test_layers_that_answer_wrongly_at_once_are_called_one_by_one(
+    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        OwnDecoder, "__call__", lambda self, step, rows, turn, keep: torch.zeros(len(keep), 128)
+    )
+    forward = load(model_path("llama_wide"), "cpu").forward
+    assert isinstance(forward, LeanModel) and forward.decoder is None
 
 
 def test_memory_is_known_before_and_after_loading(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from plait.engine.llm import cache_folder, rows
+from plait.engine.llm import cache_folder, lean
 from plait.engine.llm.attention import fused
 from plait.engine.llm.attention.fused import FusedAttention
 from plait.engine.llm.dense import PlainProduct, ways
+from plait.engine.llm.model import load
 from plait.engine.llm.native import library, native
 from plait.engine.llm.native.product import Operation, OwnProduct, multiplies
+from plait.engine.llm.native.put import put
 from plait.engine.llm.pool import KVShape, Pool
-from plait.engine.llm.rows import norm, put, rotate
 
-from . import test_attention
+from . import models, test_attention
 from .test_attention import LAYOUTS, PAGES, own_slots
 from .test_scheduler import PAGE
 
@@ -222,29 +223,44 @@ def test_attention_of_bf16_numbers_is_reckoned_in_fp32(size: int, heads: tuple[i
 @needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [5, 300])
-def test_rows_are_done_to_as_torch_does(
-    dtype: torch.dtype, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_and_values_come_to_their_slots(dtype: torch.dtype, count: int) -> None:
     torch.manual_seed(7)
     qkv = torch.randn(count, 9, 64).to(dtype)
-    turn = torch.polar(torch.ones(count, 1, 32), torch.randn(count, 1, 32))
     slots = torch.randperm(2 * count)[:count]
+    keys, values = torch.zeros(2, 2 * count, 2, 64, dtype=dtype)
+    put(keys, values, slots, qkv[:, 5:7], qkv[:, 7:])
+    assert torch.equal(keys[slots], qkv[:, 5:7]) and torch.equal(values[slots], qkv[:, 7:])
+    assert int(keys.ne(0).any(-1).any(-1).sum()) == count
 
-    def everything() -> list[torch.Tensor]:
-        mine = qkv.clone()
-        rotate(mine[:, :6], turn)
-        pools = torch.zeros(2, 2 * count, 2, 64, dtype=dtype)
-        put(pools[0], pools[1], slots, mine[:, 5:7], mine[:, 7:])
-        return [norm(mine.flatten(1), 1e-5), norm(mine[:, 2:5], 0.1), mine, pools]
 
-    ours = everything()
-    monkeypatch.setattr(rows, "_library", lambda x: None)
-    for found, wanted in zip(ours, everything(), strict=True):
-        assert found.dtype == wanted.dtype and found.shape == wanted.shape
-        exact = dtype == torch.float32
-        assert torch.allclose(
-            found.float(),
-            wanted.float(),
-            rtol=1e-5 if exact else 2**-7,
-            atol=1e-6 if exact else 1e-2,
-        )
+@needs_kernels
+@pytest.mark.parametrize("block", [7, 512])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", models.WIDE)
+def test_all_layers_in_one_call(
+    family: str, dtype: str, block: int, model_path: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The same logits and the same pool as layer by layer."""
+    monkeypatch.setattr(lean, "BLOCK", block)
+    model = load(model_path(family), "cpu", dtype)
+    forward = model.forward
+    assert isinstance(forward, lean.LeanModel) and forward.decoder is not None
+    pools = [Pool(model.layers, PAGES, PAGE, model.device, model.dtype) for _ in "12"]
+    torch.manual_seed(8)
+    for mine, other in zip(*(pool._tensors() for pool in pools), strict=True):
+        other.copy_(mine.normal_())
+    for layout in LAYOUTS:
+        slots, positions = own_slots(layout)
+        ids, keep = torch.randint(models.VOCAB, (layout.rows,)), torch.arange(0, layout.rows, 2)
+        steps = [FusedAttention(pool, layout, slots, positions) for pool in pools]
+        with torch.inference_mode():
+            found = forward(steps[0], ids, positions, keep)
+            with monkeypatch.context() as layer_by_layer:
+                layer_by_layer.setattr(forward, "decoder", None)
+                wanted = forward(steps[1], ids, positions, keep)
+        near = 1e-4 if dtype == "float32" else 0.03
+        assert float((found - wanted).abs().max() / wanted.abs().max()) < near
+        for mine, other in zip(*(pool._tensors() for pool in pools), strict=True):
+            assert float((mine - other).abs().max() / other.abs().max()) < near
+            other.copy_(mine)
