@@ -163,7 +163,9 @@ class Program:
         node = self.wiring.nodes[i]
         try:
             self._goes_on(i, await self._work(self, i))
-        except Exception as error:
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of an extension is no Exception
             self._fail(as_fault(error), node.id)
 
     def _goes_on(self, i: int, value: Any) -> None:
@@ -199,7 +201,7 @@ class Program:
             self.done.set_exception(error)
 
 
-def as_fault(error: Exception) -> PlaitError:
+def as_fault(error: BaseException) -> PlaitError:
     """The error as one of ours."""
     if isinstance(error, PlaitError):
         return error

@@ -79,12 +79,12 @@ class StepLoop:
             chunks = self.scheduler.schedule(began)
         except CannotFit as stuck:
             return [self._fail(stuck.request, GenerationError(str(stuck)))]
-        except Exception as error:  # whose fault it is cannot be told
+        except BaseException as error:  # whose fault it is cannot be told
             log.exception("a step could not be scheduled")
             return self._fail_all(list(self.scheduler.requests()), error)
         try:
             return self._run(chunks, began)
-        except Exception as error:
+        except BaseException as error:  # a panic of an extension is no Exception
             return self._fail_all([chunk.request for chunk in chunks], error)
 
     def _run(self, chunks: list[Chunk], began: float) -> list[Outcome]:
@@ -146,7 +146,7 @@ class StepLoop:
             reason = self._reason(request, token)
             if reason is not None:
                 return self._finish(request, reason)
-        except Exception as error:
+        except BaseException as error:
             return self._fail(request, _as_plait(error, "a token could not be taken"))
         return None
 
@@ -215,7 +215,7 @@ class StepLoop:
         self.tally.failed += 1
         return Outcome(request, error=error)
 
-    def _fail_all(self, requests: Sequence[Request], cause: Exception) -> list[Outcome]:
+    def _fail_all(self, requests: Sequence[Request], cause: BaseException) -> list[Outcome]:
         """A step broke: its requests fail, and what they computed in it is not trusted."""
         error = _as_plait(cause, "a step failed")
         alive = {id(r) for r in self.scheduler.requests()}
@@ -230,13 +230,13 @@ def _draws(requests: Sequence[Request]) -> tuple[list[Draw], dict[int, PlaitErro
         allowed = None
         try:
             allowed = request.grammar.allowed() if request.grammar is not None else None
-        except Exception as error:
+        except BaseException as error:
             broken[request.number] = _as_plait(error, "the output constraint broke")
         draws.append(Draw(request.sampling, request.seed, request.generated, allowed))
     return draws, broken
 
 
-def _as_plait(cause: Exception, what: str) -> PlaitError:
+def _as_plait(cause: BaseException, what: str) -> PlaitError:
     """An error of plait's own as it is, lack of memory by name, others as faults of the engine."""
     if isinstance(cause, PlaitError):
         return cause

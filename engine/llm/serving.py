@@ -50,5 +50,5 @@ class Serving:
         """Do what only helps: where it breaks, heads are forgotten and the engine goes on."""
         try:
             action()
-        except Exception:
+        except BaseException:  # a panic of an extension is no Exception
             self.warming = self.warming.afresh(self._clock())

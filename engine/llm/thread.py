@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ...dag.errors import EngineError
+from ...dag.errors import EngineError, first_line
 
 Action = Callable[[], object]
 T = TypeVar("T")
@@ -86,8 +86,8 @@ class StepThread:
         def run() -> None:
             try:
                 found = action()
-            except Exception as error:
-                tell(future.set_exception, error)
+            except BaseException as error:
+                tell(future.set_exception, _as_exception(error))
             else:
                 tell(future.set_result, found)
 
@@ -161,14 +161,26 @@ class _Worker:
 
 
 def _guarded(action: Callable[[], T], place: StepThread | None) -> T | None:
-    """Run; what goes wrong ends the place concerned, never the thread."""
+    """Run; what goes wrong ends the place concerned, never the thread.
+
+    Whatever it is: panics of extensions are no `Exception`, and nobody interrupts this thread.
+    """
     try:
         return action()
-    except Exception:
+    except BaseException:
         log.exception("a step loop broke and was closed")
-        if place is not None:
-            place.end()
+        if place is not None and not place.closed:
+            _guarded(place.end, place)
         return None
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """What an awaiting task can be told: only an `Exception` fails its row and nothing else."""
+    if isinstance(error, Exception):
+        return error
+    fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
+    fault.__cause__ = error
+    return fault
 
 
 _workers: dict[str, _Worker] = {}

@@ -9,24 +9,38 @@ from pathlib import Path
 import pytest
 import torch
 
+import plait
 from plait import Engine, EngineError
 from plait.dag.sampling import Sampling
 from plait.engine.backends.local import LocalBackend
 from plait.engine.llm import LLM
 from plait.engine.llm.attention.plan import Layout
+from plait.engine.llm.intake import Intake
 from plait.engine.llm.warming import Warming
 
 Build = Callable[..., LLM]
 FOUR = Sampling(max_tokens=4, ignore_eos=True)
 
 
-def breaks_once(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> list[str]:
+class Panic(BaseException):
+    """Like that of an extension written in Rust: no `Exception`."""
+
+
+KINDS = pytest.mark.parametrize("kind", [RuntimeError, Panic, SystemExit])
+
+
+def breaks_once(
+    monkeypatch: pytest.MonkeyPatch,
+    where: object,
+    name: str,
+    kind: type[BaseException] = RuntimeError,
+) -> list[str]:
     """Has a method raise when it is called first; what was left of that."""
     left, real = ["boom"], getattr(where, name)
 
     def broken(*args: object, **more: object) -> object:
         if left:
-            raise RuntimeError(left.pop())
+            raise kind(left.pop())
         return real(*args, **more)
 
     monkeypatch.setattr(where, name, broken)
@@ -43,12 +57,14 @@ async def settled(llm: LLM) -> None:
     assert (counters.running, counters.waiting, counters.held_pages) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, Panic])
 @pytest.mark.parametrize("name", ["add", "begin", "met", "end", "release"])
 async def test_heads_that_break_are_forgotten_and_the_engine_goes_on(
-    engine: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
-) -> None:
+    engine: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str,
+    kind: type[BaseException],
+) -> None:  # fmt: skip
     llm = engine()
-    left = breaks_once(monkeypatch, Warming, name)
+    left = breaks_once(monkeypatch, Warming, name, kind)
     first = llm.warm([5, 6, 7, 8] * 20, llm.now() + 100)
     await settled(llm)
     llm.release(first)
@@ -72,15 +88,16 @@ async def test_a_wish_that_breaks_harms_nobody(
     assert not left
 
 
+@KINDS
 async def test_who_waits_meanwhile_is_not_harmed_by_a_broken_step(
-    engine: Build, monkeypatch: pytest.MonkeyPatch
+    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     llm = engine(max_running=1)
     run = llm._runner.run
 
     def broken(layout: Layout) -> torch.Tensor:
         if any(9 in chunk.request.prompt for chunk in layout.chunks):
-            raise RuntimeError("boom")
+            raise kind("boom")
         return run(layout)
 
     monkeypatch.setattr(llm._runner, "run", broken)
@@ -91,15 +108,74 @@ async def test_who_waits_meanwhile_is_not_harmed_by_a_broken_step(
     await settled(llm)
 
 
+@KINDS
+@pytest.mark.parametrize(
+    ("what", "name"), [("scheduler", "schedule"), ("scheduler", "commit"), ("decoder", "decode")]
+)
+async def test_a_part_of_the_step_that_breaks_fails_its_requests_only(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], what: str, name: str
+) -> None:
+    llm = engine()
+    where = llm._loop.scheduler if what == "scheduler" else llm._encoder
+    left = breaks_once(monkeypatch, where, name, kind)
+    with pytest.raises(EngineError, match="boom"):
+        await asyncio.wait_for(llm.generate([3, 4], FOUR), 20)
+    assert not left
+    await settled(llm)
+
+
+@KINDS
+async def test_a_question_that_breaks_is_answered_with_an_error(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    llm = engine()
+    breaks_once(monkeypatch, llm._tree, "pin", kind)
+    with pytest.raises(Exception, match="boom"):
+        await asyncio.wait_for(llm.pin([3, 4], llm.now() + 9), 20)
+    await settled(llm)
+
+
+@KINDS
+async def test_a_model_that_breaks_as_it_closes_leaves_its_device_to_others(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """It breaks in a step, and again while it gives its memory back."""
+    llm, other = engine(), engine()
+    breaks_once(monkeypatch, llm._loop, "step", kind)
+    breaks_once(monkeypatch, llm._runner, "release", kind)
+    with pytest.raises(EngineError, match="closed"):
+        await asyncio.wait_for(llm.generate([3, 4], FOUR), 20)
+    await settled(other)
+    llm.close()
+    assert llm.closed and llm._thread._worker.thread.is_alive()
+
+
+@KINDS
 def test_a_model_whose_engine_broke_is_loaded_again(
-    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     with Engine(model=model_path("llama")) as engine:
         assert isinstance(engine.backend, LocalBackend)
         llm = engine.backend.llm("default")
-        breaks_once(monkeypatch, llm._loop, "step")
+        breaks_once(monkeypatch, llm._loop, "step", kind)
         with pytest.raises(EngineError, match="closed"):
             engine.generate([3, 4], max_tokens=4)
         assert llm.closed
         answer = engine.generate([3, 4], max_tokens=4, ignore_eos=True)[0]
         assert len(answer.token_ids) == 4
+
+
+def test_a_panic_before_the_step_fails_its_row_only(
+    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizers and constraints are Rust, too, and work in the event loop."""
+
+    @plait.llm(max_tokens=2)
+    def say(word: str) -> str:
+        return word
+
+    with Engine(model=model_path("bytes")) as engine:
+        breaks_once(monkeypatch, Intake, "requests", Panic)
+        rows = engine.run(say, [{"word": "a"}, {"word": "b"}]).rows
+    assert [row.status for row in rows] == ["error", "ok"]
+    assert rows[0].error is not None and "Panic: boom" in rows[0].error.message
