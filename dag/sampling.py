@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, in_short
 
 MAX_STOPS = 16
 MAX_N = 64
@@ -27,7 +27,7 @@ class Sampling:
     max_tokens: int = 256
     """Most tokens generated, the end token included."""
     temperature: float = 0.0
-    """0 is greedy; otherwise logits are divided by it."""
+    """Logits are divided by it. 0 is greedy: top_p, top_k and min_p then have no effect."""
     top_p: float = 1.0
     """Keep the likeliest tokens whose probabilities reach this sum."""
     top_k: int = 0
@@ -59,9 +59,8 @@ class Sampling:
             _be_number(name, getattr(self, name), Integral, "a whole number")
         for name in ("temperature", "top_p", "min_p"):
             _be_number(name, getattr(self, name), Real, "a number")
-        _require(
-            1 <= self.max_tokens <= MAX_NEW_TOKENS, "max_tokens", self.max_tokens, "at least 1"
-        )
+        most = f"1 to {MAX_NEW_TOKENS:,}"
+        _require(1 <= self.max_tokens <= MAX_NEW_TOKENS, "max_tokens", self.max_tokens, most)
         _require(0.0 <= self.temperature <= 100.0, "temperature", self.temperature, "0 to 100")
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "over 0, at most 1")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
@@ -78,6 +77,7 @@ class Sampling:
         if self.choice is not None:
             object.__setattr__(self, "choice", _texts(self.choice, "choice"))
             _require(len(self.choice) > 0, "choice", self.choice, "at least one text")
+            _be_writable(self.choice, self.stop)
         _require(len(self.stop) <= MAX_STOPS, "stop", self.stop, f"at most {MAX_STOPS} texts")
         if self.n > 1 and self.greedy:
             raise ConfigError(
@@ -85,6 +85,9 @@ class Sampling:
             )
         if self.regex is not None:
             _be_regex(self.regex)
+        if self.json_schema is not None and not isinstance(self.json_schema, Mapping):
+            what = "must be a schema, which is an object such as {'type': 'integer'}"
+            raise ConfigError(f"json_schema={in_short(self.json_schema)} {what}")
         if sum(c is not None for c in (self.json_schema, self.regex, self.choice)) > 1:
             raise ConfigError("give only one of json_schema, regex and choice")
 
@@ -100,6 +103,16 @@ class Sampling:
 def _require(ok: bool, name: str, value: object, rule: str) -> None:
     if not ok:
         raise ConfigError(f"{name}={value!r} is out of range: {rule}")
+
+
+def _be_writable(choice: Iterable[str], stop: Iterable[str]) -> None:
+    for text in choice:
+        for end in stop:
+            if end in text:
+                raise ConfigError(
+                    f"stop={in_short(end)} occurs in choice={in_short(text)}, which could then "
+                    "never be written whole: give only one of them"
+                )
 
 
 def _be_number(name: str, value: object, kind: type, what: str) -> None:

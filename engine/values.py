@@ -19,6 +19,7 @@ from ..dag.errors import (
     WorkflowError,
     first_line,
 )
+from ..dag.llm import OPTION_HINT
 from ..dag.nodes import Input, LLMCall
 from ..dag.sampling import Sampling
 from ..dag.source import problem_at
@@ -47,7 +48,11 @@ def constrain(node: LLMCall) -> Sampling:
         return sampling
     texts = _choices(kind)
     if texts is not None:
-        return dataclasses.replace(sampling, choice=texts)
+        try:
+            return dataclasses.replace(sampling, choice=texts)
+        except ConfigError as error:  # a stop within one of them
+            message = f"{node.name!r} returns {type_name(kind)}: {error}"
+            raise WorkflowError(problem_at(node.source, message, OPTION_HINT, node.id)) from error
     try:
         return dataclasses.replace(sampling, json_schema=adapter(kind).json_schema())
     except Exception as error:

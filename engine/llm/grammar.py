@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,26 @@ JSON_SPACE = r"\n?[ ]{0,8}"
 """Room for usual styles, but bounded: a small model can otherwise write spaces for ever."""
 KEPT = 64
 """Compiled constraints kept for the calls to come."""
+Split = Callable[[str], Sequence[int]]
+"""A text as tokens, whichever: their bytes are the text's."""
 
 
 class Grammar:
     """The constraint on one generation."""
 
     def __init__(
-        self, matcher: Any, schema: Schema | None, vocab_size: int, bits: torch.Tensor
+        self, matcher: Any, schema: Schema | None, split: Split, vocab_size: int, bits: torch.Tensor
     ) -> None:
         self._matcher = matcher
         self._schema = schema
+        self._split = split
         self._vocab_size = vocab_size
         self._bits = bits
 
     def copy(self) -> Grammar:
         """The same constraint, from where this one is."""
-        return Grammar(self._matcher.deep_copy(), self._schema, self._vocab_size, self._bits)
+        matcher = self._matcher.deep_copy()
+        return Grammar(matcher, self._schema, self._split, self._vocab_size, self._bits)
 
     def allowed(self) -> torch.Tensor:
         """Boolean over the vocabulary: tokens that may come next.
@@ -71,17 +76,23 @@ class Grammar:
         then it has stopped, too."""
         return bool(self._matcher.is_accepting())
 
-    def check(self, text: str, max_tokens: int, cut: bool) -> None:
+    def check(self, text: str, why: str, cut: bool) -> None:
         """GenerationError unless the finished text is whole and, for a schema, JSON of it.
 
-        cut: a stop string ended it, wherever the grammar was; JSON has to be whole all the same.
+        why: what ended it. cut: a stop string did, which is no part of the text but has been
+        accepted, so that the text is read once more.
         """
-        if not cut and not self.complete:
-            raise GenerationError(
-                f"the text ended before its constraint was met (max_tokens={max_tokens})"
-            )
+        whole = self.complete if not cut else self._schema is not None or self._matches(text)
+        if not whole:
+            raise GenerationError(f"the text ended before its constraint was met ({why})")
         if self._schema is not None:
             self._schema.check(text)
+
+    def _matches(self, text: str) -> bool:
+        """Whether this text, from its beginning, is a whole sentence of the grammar."""
+        tokens, again = self._split(text), self._matcher.deep_copy()
+        again.reset()
+        return again.try_consume_tokens(tokens) == len(tokens) and bool(again.is_accepting())
 
 
 class Grammars:
@@ -129,7 +140,8 @@ class Grammars:
             raise PromptError(f"the output constraint is invalid: {first_line(error)}") from error
         if problem := matcher.get_error():
             raise PromptError(f"the output constraint is invalid: {_first(problem)}")
-        grammar = Grammar(matcher, schema, self._vocab_size, self._bits)
+        split = self._ll_tokenizer.tokenize_str
+        grammar = Grammar(matcher, schema, split, self._vocab_size, self._bits)
         if not _has_text(grammar, schema):
             raise PromptError("the output constraint cannot be met: no text satisfies it")
         return grammar

@@ -48,6 +48,10 @@ class Intake:
         """
         prompt = _whole(token_ids)
         check_prompt(prompt, self._vocab_size, self._max_context, self._room)
+        for token in sampling.stop_token_ids:
+            if not 0 <= token < self._vocab_size:
+                what = f"stop_token_ids: {token} is outside the vocabulary of {self._vocab_size}"
+                raise PromptError(f"{what}, so that it would never end a text")
         base = sampling.seed if sampling.seed is not None else seed
         expected = min(expected_tokens or sampling.max_tokens, sampling.max_tokens)
         streams = shown or bool(sampling.stop)

@@ -183,7 +183,8 @@ class StepLoop:
         text = self._text(request)
         if request.grammar is not None:
             cut = request.stream is not None and request.stream.stopped
-            request.grammar.check(text, request.sampling.max_tokens, cut)
+            limit = f"max_tokens={request.sampling.max_tokens}"
+            request.grammar.check(text, limit if reason == "length" else "a stop ended it", cut)
         self.scheduler.remove(request, self._clock())
         self.tally.finished += 1
         usage = Usage(completion_tokens=request.generated)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from plait import ConfigError, Sampling, WorkflowError, agent, llm
+from plait import ConfigError, Engine, Sampling, WorkflowError, agent, llm
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,36 @@ def test_a_regex_that_is_none_in_any_dialect_is_refused(regex: str, why: str) ->
 @pytest.mark.parametrize("regex", [r"\p{L}+", r"(?<year>\d{4})", r"[a-z&&[^b]]", r"\d+|x{2,3}", ""])
 def test_a_regex_of_another_dialect_than_pythons_is_left_to_the_engine(regex: str) -> None:
     assert Sampling(regex=regex).regex == regex
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"stop": ["x", "ee"], "choice": ["red", "green"]}, ["stop='ee'", "choice='green'"]),
+        ({"max_tokens": 2**20 + 1}, ["max_tokens=1048577", "1 to 1,048,576"]),
+        ({"json_schema": [1]}, ["json_schema=[1]", "an object"]),
+        ({"json_schema": True}, ["json_schema=True", "an object"]),
+    ],
+)
+def test_what_could_never_be_met_is_refused_in_plain_words(
+    settings: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sampling(**settings)
+    assert all(word in str(caught.value) for word in words)
+    assert Sampling(stop=("reds",), choice=("red",)).choice == ("red",)
+
+
+def test_a_stop_within_a_literal_says_where() -> None:
+    @llm(stop="oo")
+    def verdict(text: str) -> Literal["good", "bad"]:
+        return text  # type: ignore[return-value]
+
+    with (
+        Engine(backend="fake") as engine,
+        pytest.raises(WorkflowError, match=r"test_sampling.py:\d+: .*stop='oo'.*choice='good'"),
+    ):
+        engine.call(verdict, text="x")
 
 
 def test_a_decorator_says_where() -> None:

@@ -120,6 +120,32 @@ async def test_json_that_is_cut_off_is_an_error(llm: LLM, more: dict[str, Any]) 
     assert llm.counters().held_pages == 0 and llm.counters().failed == 1
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_tokens": 2},
+        {"max_tokens": 1, "stop": ("c",)},
+        {"max_tokens": 40, "stop": ("c",)},
+        {"max_tokens": 40, "stop_token_ids": (ord("c") - 30,)},
+    ],
+)
+@pytest.mark.parametrize("regex", ["abcd", "ab(cd)+"])
+async def test_a_text_that_is_cut_off_before_it_matches_is_an_error(
+    llm: LLM, regex: str, more: dict[str, Any]
+) -> None:
+    assert llm.decode([ord("c") - 30]) == "c"
+    with pytest.raises(GenerationError, match="ended before"):
+        await one(llm, Sampling(regex=regex, **more))
+    assert llm.counters().held_pages == 0 and llm.counters().failed == 1
+
+
+async def test_a_text_that_is_cut_off_where_it_matches_is_an_answer(llm: LLM) -> None:
+    with pytest.raises(GenerationError, match="a stop ended it"):
+        await one(llm, Sampling(max_tokens=40, regex="ab, x", stop=", x"))
+    answer = await one(llm, Sampling(max_tokens=40, regex="ab(, x)?", stop=", x"))
+    assert answer.text == "ab"
+
+
 async def test_what_can_never_end_is_cut_off(llm: LLM) -> None:
     endless = {"type": "array", "items": {"$ref": "#"}, "minItems": 1}
     with pytest.raises(GenerationError, match="ended before"):
