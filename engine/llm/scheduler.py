@@ -69,8 +69,11 @@ class Preemption:
 class CannotFit(Exception):
     """A request is alone and still has no room."""
 
-    def __init__(self, request: Request) -> None:
-        super().__init__(f"request {request.number} does not fit the KV memory")
+    def __init__(self, request: Request, needed: int, room: int) -> None:
+        super().__init__(
+            f"request {request.number} needs KV memory for {needed:,} tokens and there is room for "
+            f"{room:,}: lower max_tokens, shorten the prompt, or give more kv_memory"
+        )
         self.request = request
 
 
@@ -174,7 +177,7 @@ class Scheduler:
                 continue
             if not self.holdings.place(request, now, self.running):
                 if not self.running:
-                    raise CannotFit(request)
+                    raise CannotFit(request, len(request.tokens), self._room)
                 self._stuck = (self.changes, budget)
                 return
             queue.start(request)
@@ -187,6 +190,11 @@ class Scheduler:
             if (mine := queue.next_page(request)) is not None:
                 flight.add(mine)
 
+    @property
+    def _room(self) -> int:
+        """Tokens for which pages could be had now."""
+        return (self.tree.allocator.free + self.tree.cached_pages) * self.page_size
+
     # ---- giving way ------------------------------------------------------------------------
 
     def _make_room(self, request: Request, end: int, now: float) -> bool:
@@ -194,7 +202,7 @@ class Scheduler:
         while not self.holdings.grow(request, end, now):
             victim = self.running[-1]
             if len(self.running) == 1:
-                raise CannotFit(request)
+                raise CannotFit(request, end, request.reach + self._room)
             self._preempt(victim, now)
             if victim is request:
                 return False
