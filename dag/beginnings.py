@@ -9,14 +9,15 @@ before, `DEEPEST` of them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from .filled import Filled
 from .lengths import Lengths
 from .numbering import Numbering
 from .numbers import Column
-from .template import Slot
+from .prefixes import Vertex
 
 LEAST = 64
 """Characters: about a page of KV."""
@@ -50,36 +51,75 @@ class Level:
     ends: Column
 
 
+@dataclass(slots=True, eq=False)
+class _Met:
+    """The values that meet at a vertex, of all nodes whose prompts go through it."""
+
+    values: Mapping[Hashable, Column | int]
+    """Columns by id, values that are one for all rows by number."""
+    chains: Mapping[int, Sequence[Beginning]] | None = None
+    """By value, once they have been looked for."""
+    levels: dict[int, Sequence[Level]] = field(default_factory=dict)
+    """By the id of the column."""
+
+
 class Begun:
     """The beginnings of values that are known before running."""
 
     def __init__(self, numbering: Numbering, lengths: Lengths) -> None:
         self._numbering, self._lengths = numbering, lengths
         self._found_between: dict[tuple[int, Cut], Beginning] = {}
-        """By where the beginning before ends, which is another in another column."""
-        self._columns: dict[int, tuple[Column, Sequence[Level]]] = {}
-        """By id, with the column itself: an id alone may come again."""
+        """By where the beginning before ends, which is another at another vertex."""
+        self._meeting: dict[Vertex, dict[Hashable, Column | int]] = {}
+        self._met: dict[Vertex, _Met] = {}
+        self._alike: dict[Hashable, _Met] = {}
+        """Where the same columns meet at several vertices, they are gone through once."""
+        self._texts: dict[int, Mapping[int, str]] = {}
 
-    def levels(self, slot: Slot, values: Column) -> Sequence[Level]:
-        """What values in this slot begin with in common with others of their column: the shortest
-        beginnings, then the next ones."""
-        if slot.conversion == "r" or slot.path or slot.spec:
-            return ()  # not shown as it is
-        if id(values) not in self._columns:
-            self._columns[id(values)] = values, self._found(values)
-        return self._columns[id(values)][1]
+    def meet(self, vertex: Vertex, filled: Filled) -> None:
+        """Note what a node shows at a slot; to be done for all nodes before any is walked."""
+        if filled.as_it_is:
+            values = filled.values
+            key = ("one", values) if isinstance(values, int) else id(values)
+            self._meeting.setdefault(vertex, {})[key] = values
 
-    def _found(self, values: Column) -> Sequence[Level]:
-        known = self._numbering.values
-        texts = {n: known[n] for n in set(values) if type(known.get(n)) is str}
-        cuts = beginnings(texts.values())
-        if not cuts:
+    def levels(self, vertex: Vertex, values: Column | int, rows: int) -> Sequence[Level]:
+        """What values at this vertex begin with in common with others there: the shortest
+        beginnings, then the next ones. None where they are not shown as they are."""
+        if vertex not in self._meeting:
             return ()
-        chains = {number: self._chain(cuts.get(text, ())) for number, text in texts.items()}
-        deepest = max(map(len, chains.values()))
-        levels = [{n: _at(chain, level) for n, chain in chains.items()} for level in range(deepest)]
-        none = _at((), 0)
-        return [_level([level.get(value, none) for value in values]) for level in levels]
+        met = self._at(vertex)
+        if met.chains is None:
+            met.chains = self._found(met.values.values())
+        if isinstance(values, int):
+            chain = met.chains.get(values, ())
+            return _levels({values: chain}, array("i", [values]) * rows) if chain else ()
+        if id(values) not in met.levels:
+            mine = {n: met.chains[n] for n in set(values) if n in met.chains}
+            met.levels[id(values)] = _levels(mine, values)
+        return met.levels[id(values)]
+
+    def _at(self, vertex: Vertex) -> _Met:
+        if vertex not in self._met:
+            values = self._meeting[vertex]
+            self._met[vertex] = self._alike.setdefault(frozenset(values), _Met(values))
+        return self._met[vertex]
+
+    def _found(self, values: Iterable[Column | int]) -> Mapping[int, Sequence[Beginning]]:
+        texts: dict[int, str] = {}
+        for one in values:
+            texts |= self._texts_of(one)
+        cuts = beginnings(set(texts.values()))
+        return {number: self._chain(cuts[text]) for number, text in texts.items() if text in cuts}
+
+    def _texts_of(self, values: Column | int) -> Mapping[int, str]:
+        known = self._numbering.values
+        if isinstance(values, int):
+            return {values: known[values]} if type(known.get(values)) is str else {}
+        if id(values) not in self._texts:
+            found = {n: known[n] for n in set(values) if type(known.get(n)) is str}
+            self._texts[id(values)] = found
+        return self._texts[id(values)]
 
     def _chain(self, cuts: Sequence[Cut]) -> Sequence[Beginning]:
         chain: list[Beginning] = []
@@ -104,6 +144,13 @@ def _at(chain: Sequence[Beginning], level: int) -> Beginning:
     if level < len(chain):
         return chain[level]
     return Beginning(-1, chain[-1].end if chain else 0, 0.0)
+
+
+def _levels(chains: Mapping[int, Sequence[Beginning]], values: Column) -> Sequence[Level]:
+    deepest = max(map(len, chains.values()), default=0)
+    levels = [{n: _at(chain, level) for n, chain in chains.items()} for level in range(deepest)]
+    none = _at((), 0)
+    return [_level([level.get(value, none) for value in values]) for level in levels]
 
 
 def _level(by_row: Sequence[Beginning]) -> Level:

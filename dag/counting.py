@@ -9,17 +9,17 @@ they have in common, then the rest.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .arg import Arg, Lit, Ref
 from .beginnings import Begun, Level
+from .filled import Filled
 from .lengths import CLOSING, OPENING, Lengths
 from .nodes import LLMCall, Workflow
 from .numbering import Numbered, Numbering
 from .numbers import Column
 from .prefixes import Group, Leaf, LeafCost, Vertex
-from .template import Slot, Template
+from .template import Slot
 
 NOTHING = (-1,)
 """The number of the prefix before the first slot: the same for every row."""
@@ -31,8 +31,8 @@ class Planted:
 
     leaf: Leaf
     node: LLMCall
-    template: Template
-    """The node's prompt."""
+    slots: tuple[Filled, ...]
+    """Of its prompt, in the order of the text."""
     vertex: Vertex
     workflow: Workflow
     numbered: Numbered
@@ -76,25 +76,30 @@ class Counts:
         self._seen: set[int] = set()
         """Calls counted already: equal ones of other nodes are the same."""
 
+    def meet(self, planted: Planted) -> None:
+        """Note what one node shows where; to be done for all nodes before any is walked."""
+        path = (v for v in planted.vertex.path() if isinstance(v.label, Slot))
+        for vertex, filled in zip(path, planted.slots, strict=True):
+            self._begun.meet(vertex, filled)
+
     def walk(self, planted: Planted) -> None:
         """Carry one node's rows down from the root."""
         rows = planted.numbered.rows
         firsts = self._first_rows(planted.numbered.columns[planted.node.id])
         prefix: Column | None = None
-        bound = dict(planted.node.bound)
         columns: list[Column] = []
         cuts: list[Column | None] = []
         levels: list[float] = []
         asked = merged = computed = saved = 0.0
-        slots = planted.template.slots()
+        slots = iter(planted.slots)
         for vertex in planted.vertex.path():
-            slot = next(slots) if isinstance(vertex.label, Slot) else None
-            for piece in self._pieces(planted, vertex, slot, prefix, bound):
+            filled = next(slots) if isinstance(vertex.label, Slot) else None
+            for piece in self._pieces(planted, vertex, filled, prefix):
                 prefix = piece.prefix
                 every, once = _sums(piece.tokens, rows, firsts)
                 fresh = self._add(vertex, piece)
                 asked, merged, computed = asked + every, merged + once, computed + fresh
-                if slot is not None:
+                if filled is not None:
                     assert prefix is not None
                     columns.append(prefix)
                     cuts.append(piece.cut)
@@ -147,28 +152,30 @@ class Counts:
     # -- pieces --------------------------------------------------------------------------------
 
     def _pieces(
-        self, planted: Planted, vertex: Vertex, slot: Slot | None, prefix: Column | None,
-        bound: Mapping[str, Arg],
-    ) -> Iterator[Piece]:  # fmt: skip
-        """What a vertex adds: a text is one piece, a slot as many as its values begin alike in.
-        `slot` is the node's own: nodes that share the vertex may name theirs otherwise."""
-        if slot is None:
+        self, planted: Planted, vertex: Vertex, filled: Filled | None, prefix: Column | None
+    ) -> Iterator[Piece]:
+        """What a vertex adds: a text is one piece, a slot as many as its values begin alike in."""
+        if filled is None:
             yield Piece(prefix, self._lengths.of_static(vertex))
             return
-        lengths, values = self._slot(planted, slot, bound)
-        ends = self._numbering.behind(vertex.number, prefix, values, planted.numbered.rows)
+        rows, values = planted.numbered.rows, filled.values
+        lengths = self._lengths_of(planted, filled)
+        ends = self._numbering.behind(vertex.number, prefix, values, rows)
         if isinstance(lengths, float):  # nothing is known of the values
             yield Piece(ends, lengths)
-        elif isinstance(values, int):
+            return
+        levels = self._begun.levels(vertex, values, rows)
+        if isinstance(values, int) and not levels:
             yield Piece(ends, lengths[values])
-        else:
-            rest, before = list(map(lengths.__getitem__, values)), prefix
-            for level in self._begun.levels(slot, values):
-                piece = self._begins(vertex, prefix, before, level)
-                rest = [max(0.0, r - t) for r, t in zip(rest, level.tokens, strict=True)]
-                before = piece.prefix
-                yield piece
-            yield Piece(ends, rest)
+            return
+        numbers = [values] * rows if isinstance(values, int) else values
+        rest, before = list(map(lengths.__getitem__, numbers)), prefix
+        for level in levels:
+            piece = self._begins(vertex, prefix, before, level)
+            rest = [max(0.0, r - t) for r, t in zip(rest, level.tokens, strict=True)]
+            before = piece.prefix
+            yield piece
+        yield Piece(ends, rest)
 
     def _begins(
         self, vertex: Vertex, prefix: Column | None, before: Column | None, level: Level
@@ -181,25 +188,15 @@ class Counts:
         ends = (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=True))
         return Piece(array("i", ends), level.tokens, level.ends)
 
-    def _slot(
-        self, planted: Planted, slot: Slot, bound: Mapping[str, Arg]
-    ) -> tuple[dict[int, float] | float, Column | int]:
-        """How long every value is in this slot, all alike when none is known, and the values that
-        fill it, by number."""
-        arg = bound.get(slot.name)
-        match arg:
-            case Ref(id):
-                values: Column | int = planted.numbered.columns[id]
-            case Lit(value):
-                values = self._numbering.value(value)
-            case _:
-                values = planted.numbered.columns[planted.node.id]
-        expected = self._lengths.expected(planted.workflow, arg)
+    def _lengths_of(self, planted: Planted, filled: Filled) -> dict[int, float] | float:
+        """How long every value is in its slot, by number; all alike when none is known."""
+        expected = self._lengths.expected(planted.workflow, filled.arg)
+        values = filled.values
         numbers = {values} if isinstance(values, int) else set(values)
         if numbers.isdisjoint(self._numbering.values):
-            return expected, values
-        length = self._lengths.in_slot(slot, expected)
-        return {number: length(number) for number in numbers}, values
+            return expected
+        length = self._lengths.in_slot(filled.slot, expected)
+        return {number: length(number) for number in numbers}
 
 
 def _sums(tokens: Sequence[float] | float, rows: int, firsts: Sequence[int]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from os.path import commonprefix
 
 from .counting import Counts, Planted
 from .demand import certain
+from .filled import filled
 from .lengths import Lengths, Measure
 from .names import counted_name
 from .nodes import LLMCall, Map, Workflow
@@ -39,10 +40,10 @@ class Grower:
             if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
                 calls = numbered.columns[node.id]
                 leaf = Leaf(part, counted_name(way, node.id), len(calls), len(set(calls)))
-                prompt = node.prompt
-                vertex = self._vertex_of(node.model, prompt)
+                vertex = self._vertex_of(node.model, node.prompt)
                 vertex.calls.append(leaf)
-                self._planted.append(Planted(leaf, node, prompt, vertex, workflow, numbered, sure))
+                slots = tuple(filled(node, node.prompt, workflow, numbered, self._numbering))
+                self._planted.append(Planted(leaf, node, slots, vertex, workflow, numbered, sure))
             body = numbered.bodies.get(node.id)
             if body is not None and isinstance(node, Map):
                 self.add(node.body, body, part, (*way, node.id), sure)
@@ -50,6 +51,8 @@ class Grower:
     def grown(self, unknown: int) -> Prefixes:
         """The tree with its numbers. `unknown` nodes could not be added."""
         counts = Counts(self._numbering, self._lengths, self._merging)
+        for planted in self._planted:
+            counts.meet(planted)
         # What may never run computes nothing for what is certain to.
         for planted in sorted(self._planted, key=lambda planted: not planted.certain):
             counts.walk(planted)

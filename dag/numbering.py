@@ -78,7 +78,7 @@ class Numbering(Numbers):
             case Const(value=value):
                 return array("i", repeat(self.value(value), rows))
             case Project(of=Ref(id), path=path) if may_look_into(workflow.nodes[id], path):
-                return self._projected(columns[id], path, node.type)
+                return self.parts(columns[id], path, node.type)
             case Project():
                 signature: Hashable = ("project", node.path)
             case Branch():
@@ -145,14 +145,13 @@ class Numbering(Numbers):
 
     # -- parts of known values -----------------------------------------------------------------
 
-    def _projected(self, of: Column, path: Path, kind: Any) -> Column:
-        found: dict[int, int] = {}
-        for number in of:
-            if number not in found:
-                found[number] = self._part(number, path, kind)
+    def parts(self, of: Column, path: Path, kind: Any) -> Column:
+        """The numbers of what a path leads to in these values, which is read as a type."""
+        found = {number: self.part(number, path, kind) for number in dict.fromkeys(of)}
         return array("i", map(found.__getitem__, of))
 
-    def _part(self, number: int, path: Path, kind: Any) -> int:
+    def part(self, number: int, path: Path, kind: Any) -> int:
+        """The same of one value."""
         try:
             value = project(self.values[number], path)
         except (OutputError, KeyError):
