@@ -184,9 +184,6 @@ def _memory(cost: Cost) -> Iterator[str]:
         out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
         gone, came = f"{found.offloaded_tokens:,} tokens", f"{found.restored_tokens:,}"
         yield f"KV on the host: {gone} offloaded in {out}, {came} restored in {back}"
-    elif found.evicted_tokens and found.offload_seconds:
-        out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
-        yield f"KV on the host: {out} to offload what is evicted, {back} to restore it"
     if found.failed_calls:
         yield f"too long: {_count(found.failed_calls, 'call')} would outgrow the KV memory and fail"
     # Where no tool runs, it is the time from one call to the next.

@@ -54,7 +54,7 @@ def price(
     workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, str], *,
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, known: Estimates | None = None,
-    window: int = DEFAULT_WINDOW, kv_memory: str | None = None,
+    window: int = DEFAULT_WINDOW, kv_memory: str | None = None, host_memory: str | None = None,
     memory: str | None = None, devices: Sequence[str] = (),
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted.
@@ -68,7 +68,8 @@ def price(
     if not models:
         return Priced(make_plan(workflow, rows, disable=off, observe=observe, known=made))
     device = devices[0] if devices else "auto"
-    with closing(LocalBackend(models, memory, kv_memory=kv_memory, device=device)) as backend:
+    sizes = {"kv_memory": kv_memory, "host_memory": host_memory or 0}
+    with closing(LocalBackend(models, memory, device=device, **sizes)) as backend:
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)

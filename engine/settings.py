@@ -41,6 +41,8 @@ class Settings:
     """For all models together; those that do not fit take turns."""
     devices: Sequence[str] = ()
     """Several, in the place of `device`; calls are divided."""
+    host_memory: str | None = None
+    """For KV of each model that is cheaper to move to the host than to compute."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -55,6 +57,7 @@ class Settings:
         """The engine these settings ask for."""
         return Engine(
             models=self.models, device=self.device, dtype=self.dtype, kv_memory=self.kv_memory,
+            host_memory=self.host_memory or 0,
             memory=self.memory, devices=self.devices, backend=self.backend,
             max_rows=self.max_rows, seed=self.seed, plan=self.plan, disable=self.disable,
         )  # fmt: skip

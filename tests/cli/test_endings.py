@@ -58,10 +58,12 @@ def test_a_disk_that_is_full_at_the_end_is_told(
 
 def test_the_resume_command_has_every_option(here: Path, plait: Plait) -> None:
     write_rows(here / "rows.jsonl", topics(3, boom=[0, 1, 2]))
-    more = ("--memory", "20GiB", "--devices", "cpu,cpu", "--max-errors", "0", "--max-rows", "1")
+    more = ("--memory", "20GiB", "--host-memory", "1MiB", "--devices", "cpu,cpu",
+            "--max-errors", "0", "--max-rows", "1")  # fmt: skip
     ended = plait(*RUN, *more, "--json")
     assert ended.code == 2
-    assert "--memory 20GiB" in ended.json["resume"] and "--devices cpu,cpu" in ended.json["resume"]
+    for option in ("--memory 20GiB", "--host-memory 1MiB", "--devices cpu,cpu"):
+        assert option in ended.json["resume"]
 
 
 def test_a_smaller_limit_loses_no_line_of_an_ordered_copy(here: Path, plait: Plait) -> None:

@@ -111,6 +111,19 @@ def test_explain_and_plan_json_show_what_stands_on_which_device(rows: Path, plai
     assert calls <= {names[e["pid"]] for e in events if e["name"] == "KV pages"}
 
 
+def test_memory_on_the_host_is_priced_and_given(rows: Path, plait: Plait) -> None:
+    given = ("wf.py", "-i", "rows.jsonl", "--model", "demo", "--kv-memory", "8MiB")
+    without = plait("explain", *given, "--json").json["cost"]["rehearsed"]
+    there = plait("explain", *given, "--host-memory", "16MiB", "--json").json["cost"]["rehearsed"]
+    assert without["host_tokens"] == 0 < there["host_tokens"]
+    ended = plait("run", *given, "--host-memory", "16MiB", "--run-dir", "r", "--json")
+    assert ended.code == 0
+    session = json.loads((rows / "r" / "run.json").read_text("utf-8"))["sessions"][-1]
+    assert session["cost"]["rehearsed"]["host_tokens"] == there["host_tokens"]
+    wrong = plait("run", *given, "--host-memory", "much")
+    assert wrong.code == 1 and "much" in wrong.err
+
+
 def test_explain_shows_what_rules_do(rows: Path, plait: Plait) -> None:
     planned = plait("explain", "wf.py", "-i", "rows.jsonl").out
     assert "3 calls -> 2" in planned and "prefill: about" in planned

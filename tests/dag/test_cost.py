@@ -159,18 +159,23 @@ def test_more_work_never_costs_less(texts: list[str], running: int) -> None:
     assert unmerged.decode_tokens == 20 * len(rows)
 
 
-def test_what_a_host_tier_would_take_is_told_where_something_is_evicted() -> None:
+def test_of_kv_on_the_host_is_told_only_where_there_is_a_host_tier() -> None:
     @dataclass(frozen=True)
     class Moving(Flat):
         offload: float = 1_000.0
         restore: float = 2_000.0
 
     plan = plan_of(chain, [{"text": "a"}])
-    for evicted, costs in ((40, Moving()), (0, Moving()), (40, Flat())):
-        used = {"default": Used(evicted_tokens=evicted)}
-        text = told_cost(cost_of(plan, Profile({"default": costs}), Rehearsed(used=used)))
-        line = "KV on the host: 4.00 s to offload what is evicted, 2.00 s to restore it"
-        assert (line in text) == (evicted > 0 and isinstance(costs, Moving)), text
+    for evicted, host in ((40, 100), (0, 100), (40, 0)):
+        used = Used(
+            evicted_tokens=evicted, host_tokens=host, offloaded_tokens=evicted,
+            offload_seconds=4.0, restored_tokens=20, restore_seconds=1.0,
+        )  # fmt: skip
+        found = Rehearsed(used={"default": used})
+        text = told_cost(cost_of(plan, Profile({"default": Moving()}), found))
+        line = "KV on the host: 40 tokens offloaded in 4.00 s, 20 restored in 1.00 s"
+        assert (line in text) == (evicted > 0 and host > 0), text
+        assert ("KV on the host" in text) == (line in text)
 
 
 @pytest.mark.parametrize(("looked", "told"), [(Tasks(1, seconds=0.5), True), (Tasks(1), False)])

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Devices, Disable, Json, Memory, Models, Target, devices_of, models_of
+from .options import (
+    Devices,
+    Disable,
+    HostMemory,
+    Json,
+    Memory,
+    Models,
+    Target,
+    devices_of,
+    models_of,
+)
 
 
 def explain(
@@ -33,6 +43,7 @@ def explain(
     kv_memory: Annotated[
         str | None, typer.Option(help="KV memory of each model, as for run: such as 2GiB.")
     ] = None,
+    host_memory: HostMemory = None,
     memory: Memory = None,
     devices: Devices = None,
     calibrate: Annotated[
@@ -77,7 +88,7 @@ def explain(
     found = price(
         graph, given, asked, known=known,
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,
-        kv_memory=kv_memory, memory=memory, devices=devices_of(devices),
+        kv_memory=kv_memory, host_memory=host_memory, memory=memory, devices=devices_of(devices),
     )  # fmt: skip
     if as_json:
         from .options import print_json

@@ -34,6 +34,10 @@ Memory = Annotated[
     str | None,
     typer.Option(help="Memory for all models together, such as 20GiB; else they all fit."),
 ]
+HostMemory = Annotated[
+    str | None,
+    typer.Option(help="Memory on the host for KV of each model, such as 4GiB. [default: none]"),
+]
 Devices = Annotated[
     str | None,
     typer.Option(metavar="D,D", help="Several devices, each with this memory: cuda:0,cuda:1."),

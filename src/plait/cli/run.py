@@ -10,6 +10,7 @@ import typer
 from .options import (
     Devices,
     Disable,
+    HostMemory,
     Json,
     Memory,
     Model,
@@ -58,6 +59,7 @@ def run(
     kv_memory: Annotated[
         str | None, typer.Option(help="Memory for KV caches, such as 2GiB.")
     ] = None,
+    host_memory: HostMemory = None,
     memory: Memory = None,
     devices: Devices = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
@@ -88,6 +90,6 @@ def run(
     settings = Settings(
         target, rows, output, models_of(model, models), backend, device, dtype, kv_memory, seed,
         max_rows, limit, max_errors, keep_order, not no_plan, disable or (),
-        memory, devices_of(devices),
+        memory, devices_of(devices), host_memory,
     )  # fmt: skip
     return perform(lambda: prepare(settings, run_dir, resume), as_json=as_json, quiet=quiet)

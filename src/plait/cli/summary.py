@@ -35,8 +35,8 @@ def _words(settings: Settings) -> Iterator[str]:
         elif model != "demo" or len(settings.models) > 1:
             yield from ("--model", model)
     plain = Settings(settings.target, settings.input)
-    for name in ("backend", "device", "dtype", "kv_memory", "memory", "seed", "max_rows",
-                 "limit", "max_errors"):  # fmt: skip
+    for name in ("backend", "device", "dtype", "kv_memory", "host_memory", "memory", "seed",
+                 "max_rows", "limit", "max_errors"):  # fmt: skip
         if getattr(settings, name) != getattr(plain, name):
             yield from (f"--{name.replace('_', '-')}", str(getattr(settings, name)))
     if settings.devices:
