@@ -2,7 +2,10 @@
 
 One fit over the engine's own steps, those that prefill and those that decode: seconds are a
 constant that every step has, and terms for prefill tokens, their context, requests that decode and
-KV tokens that they read. So a step that does both costs the constant once. The peaks are the
+KV tokens that they read. So a step that does both costs the constant once. Steps are timed whole,
+with scheduling before the forward and taking the tokens behind it, with few requests and with as
+many as a batch has at once, and in rounds: what counts is the median, for what a machine does at
+its best for a moment says too little of what a run takes. The peaks are the
 fastest product and the fastest read that torch does here, whichever way: they are what utilisation
 is measured against, and what steps that would take too long to time are reckoned by.
 """
@@ -12,39 +15,42 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from statistics import mean, median
 
 import torch
 
 from ...cache.pages import PageAllocator
 from ...dag.errors import first_line
-from ...dag.sampling import Sampling
 from . import cost_file
-from .attention.plan import lay_out
 from .costs import Costs
+from .feigned import DECODED, Feigned
 from .fit import fit
 from .forward import Runner
 from .model import LoadedModel
 from .native import native
 from .peaks import contended, device_name, matmul_peak, memory_peak, product_size, time_of
 from .pool import Pool
-from .request import Chunk, Request
 from .work import Work
 
 log = logging.getLogger("plait")
-SECONDS = {"cpu": 1.5, "cuda": 4.0}
+SECONDS = {"cpu": 3.0, "cuda": 5.0}
 """About how long timing the steps of a model may take: on a GPU more of them are timed."""
+ROUNDS = 3
+"""How often all steps are timed, while there is time: a machine has quicker and slower moments."""
 COPY_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
 """How much KV is copied to learn the speed of the host tier, and of starting copies on a GPU."""
 
 Point = tuple[int, int, int]
 """A step: (requests, tokens each computes, tokens cached before them)."""
-PREFILLS: tuple[Point, ...] = ((1, 64, 0), (1, 64, 1024), (1, 256, 0), (1, 256, 512), (1, 512, 0))
+PREFILLS: tuple[Point, ...] = (
+    (1, 64, 0), (1, 64, 1024), (1, 256, 0), (1, 256, 512), (1, 512, 0), (16, 48, 0),
+)  # fmt: skip
 DECODES: tuple[Point, ...] = (
     (1, 1, 64), (1, 1, 1024), (8, 1, 64), (8, 1, 512), (32, 1, 64), (32, 1, 512),
+    (128, 1, 64), (128, 1, 256), (256, 1, 128),
 )  # fmt: skip
 LARGER: tuple[Point, ...] = ((1, 2048, 0), (1, 2048, 2048), (128, 1, 512), (256, 1, 1024))
 """On a GPU: smaller steps take as long as starting them takes, whatever is in them."""
@@ -108,10 +114,9 @@ def measure(
     place = loaded.device
     matmul, memory = matmul_peak(place, loaded.dtype, product_size(place)), memory_peak(place)
     steps = _Steps(loaded, runner, free, work, (matmul, memory), budget)
-    points = _points(place, loaded.max_context - 2)
-    seconds = [s for kind in points for s in steps.take(kind)]
+    seconds = steps.take(_points(place, loaded.max_context - DECODED))
     step, token, token_context, decode_row, kv_token = fit(
-        [terms(point) for kind in points for point in kind], seconds
+        [terms(point) for point in seconds], list(seconds.values())
     )
     offload, restore = copy_rates(runner.pool)
     return Costs(
@@ -171,7 +176,7 @@ def copy_rates(pool: Pool) -> tuple[float, float]:
 
 
 class _Steps:
-    """Synthetic steps through the engine's own plan and forward, in pages that are free."""
+    """The engine's own steps, timed in pages that are free, and reckoned where that cannot be."""
 
     def __init__(
         self,
@@ -182,27 +187,33 @@ class _Steps:
         peaks: tuple[float, float],
         budget: float,
     ) -> None:
-        self._loaded = loaded
-        self._runner = runner
+        self._feigned = Feigned(loaded, runner, free, work)
+        self._page_size = runner.pool.page_size
         self._free = free
         self._work = work
         self._peaks = peaks
-        self._end = time.perf_counter() + budget
+        self._began = time.perf_counter()
+        self._budget = budget
         self._each = budget / 10
+        self._met: set[Point] = set()
 
-    def take(self, points: Sequence[Point]) -> list[float]:
-        """Seconds of each step, the small ones first: timed where that is possible."""
-        times: list[float] = []
-        ratio = 2.0
-        for point in points:
-            least = self._least(point)
-            guess = ratio * least
-            left = self._end - time.perf_counter()
-            if 2 * guess < left and self._pages(point) <= self._free.free:
-                guess = self._seconds(point, min(left, self._each))
-                ratio = guess / least
-            times.append(guess)
-        return times
+    def take(self, kinds: Sequence[Sequence[Point]]) -> dict[Point, float]:
+        """Seconds of each step, of every kind the small ones first: timed where that is possible,
+        else reckoned from the one before. No kind takes the time of the next."""
+        timed: dict[Point, list[float]] = {}
+        found: dict[Point, float] = {}
+        for number in range(ROUNDS):
+            for kind, points in enumerate(kinds, 1):
+                end = self._began + self._budget * (kind / len(kinds) if number == 0 else 1)
+                ratio = 2.0
+                for point in points:
+                    least = self._least(point)
+                    guess = found.get(point, ratio * least)
+                    if self._possible(point, guess, end):
+                        timed.setdefault(point, []).append(self._time(point, guess))
+                        guess = median(timed[point])
+                    found[point], ratio = guess, guess / least
+        return found
 
     def _least(self, point: Point) -> float:
         """Seconds of a step at the measured peaks."""
@@ -211,33 +222,25 @@ class _Steps:
         data = self._work.bytes_of(rows * (context + count))
         return max(flops / self._peaks[0], data / self._peaks[1])
 
-    def _pages(self, point: Point) -> int:
+    def _possible(self, point: Point, guess: float, end: float) -> bool:
+        """Whether there are pages for it, and time: it may take twice as long."""
         rows, count, context = point
-        return rows * -(-(context + count) // self._runner.pool.page_size)
+        pages = rows * -(-(context + count + DECODED) // self._page_size)
+        return 2 * guess < end - time.perf_counter() and pages <= self._free.free
 
-    def _seconds(self, point: Point, limit: float) -> float:
-        with self._requests(point) as requests:
-            _, count, context = point
-            chunks = [Chunk(request, context, count) for request in requests]
-            layout = lay_out(chunks, 0, self._runner.pool.page_size)
-            return time_of(lambda: self._runner.run(layout), self._loaded.device, limit)
-
-    @contextmanager
-    def _requests(self, point: Point) -> Iterator[list[Request]]:
-        """Requests that have all they need to compute the step."""
+    def _time(self, point: Point, guess: float) -> float:
+        """Seconds of a step. Of those that decode the mean of some in a row, where they are short:
+        the first one is laid out anew, as happens in a run whenever a request begins or ends. A
+        point's very first step is never counted: its memory is new, and faulted in."""
         rows, count, context = point
-        length, vocab = context + count, self._loaded.vocab_size
-        requests: list[Request] = []
-        for number in range(rows):
-            tokens = tuple((number * 7 + i) % vocab for i in range(length))
-            request = Request(number, tokens, Sampling(), 0, 0.0, computed=context)
-            request.pages = self._free.take(self._pages((1, count, context)))
-            requests.append(request)
-        try:
-            yield requests
-        finally:
-            for request in requests:
-                self._free.give(request.pages)
+        if count > 1:
+            return self._feigned.prefill(rows, count, context)
+        if DECODED * guess > self._each:
+            return self._feigned.decode(rows, context, 2)[-1]
+        if point not in self._met:
+            self._met.add(point)
+            self._feigned.decode(rows, context, 1)
+        return mean(self._feigned.decode(rows, context, DECODED))
 
 
 def _version() -> str:
