@@ -10,6 +10,9 @@ empty cache:
     two rows at once   a window of two rows
     half of the rows   the first half
     no plan            the workflow as it is written
+
+What the earlier batch says of the machine's speed is told, too: how many seconds steps took for
+every second that the costs alone say.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plait.dag.cost import Cost
+from plait.dag.errors import UserError
 from plait.dag.workflow import as_workflow
 from plait.engine.backends.local import LocalBackend
 from plait.engine.corrected import Corrected, corrected, step_seconds
@@ -61,25 +65,32 @@ WAYS = (
 
 
 def bench(
-    models: dict[str, str], rows: int | None = None, shapes: Sequence[str] = (), tell: Tell = print
-) -> dict[str, Any]:
-    """The shapes asked for, each in every way."""
+    models: dict[str, str], rows: int | None = None, shapes: Sequence[str] = (),
+    ways: Sequence[str] = (), tell: Tell = print,
+) -> dict[str, Any]:  # fmt: skip
+    """The shapes asked for, each in the ways asked for. UserError when there is no such way."""
+    unknown = sorted(set(ways) - {way.name for way in WAYS})
+    if unknown:
+        names = ", ".join(repr(way.name) for way in WAYS)
+        raise UserError(f"no way {unknown[0]!r} to run a batch; there are {names}")
     chosen = [
         s for s in SHAPES if (not shapes or s.name in shapes) and set(s.models) <= set(models)
     ]
-    found = [result for shape in chosen for result in compare(shape, models, rows, tell)]
+    taken = [way for way in WAYS if not ways or way.name in ways]
+    found = [result for shape in chosen for result in compare(shape, models, rows, taken, tell)]
     return {"runs": [asdict(f) | {"error": f.error} for f in found], **summary(found)}
 
 
 def compare(
-    shape: Shape, models: dict[str, str], rows: int | None, tell: Tell
+    shape: Shape, models: dict[str, str], rows: int | None, ways: Sequence[Way], tell: Tell
 ) -> Iterator[Compared]:
-    """One shape: an earlier batch to learn from, then every way."""
+    """One shape: an earlier batch to learn from, then these ways."""
     count = rows or ROWS.get(shape.name, MANY)
     batch, earlier = shape.rows(count), shape.rows(3 * count)[2 * count :]
     paths = {alias: models[alias] for alias in shape.models}
     learned = _learn(shape, paths, earlier)
-    for way in WAYS:
+    tell(f"{shape.name:12} an earlier batch: steps took {learned.disturbed:.2f} of what costs say")
+    for way in ways:
         part = batch[: max(1, round(way.share * len(batch)))]
         with _engine(paths, way.window) as engine:
             said = _predict(shape, engine, way, part, learned)

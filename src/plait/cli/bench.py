@@ -96,6 +96,9 @@ def prediction(
     shape: Annotated[
         list[str] | None, typer.Option(help="Only this shape; again for more.")
     ] = None,
+    way: Annotated[
+        list[str] | None, typer.Option(help="Only this way, such as 'plan'; again for more.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="A model as for run, or 'random': 26.8 M weights without meaning.")
     ] = "random",
@@ -111,7 +114,7 @@ def prediction(
     with tempfile.TemporaryDirectory() as place:
         path = str(random_model(Path(place) / "random")) if model == "random" else model
         models = {alias: path for alias in ("default", "small", "big")}
-        found = bench(models, rows or None, shape or (), say)
+        found = bench(models, rows or None, shape or (), way or (), say)
     show(found, table, as_json)
 
 
