@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,13 @@ async def run_tool_call(executor: Executor, program: Program, node: ToolCall) ->
     hoisting = executor.hoisting
     begun = hoisting.take(program.row, node) if hoisting and node.ahead else None
     if begun is not None:
-        with executor.waits.at_work(program.row, program.path + node.id):
-            return await begun
+        try:
+            with executor.waits.at_work(program.row, program.path + node.id):
+                return await begun
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not begun.cancelled() or (own is not None and own.cancelling()):
+                raise  # the row is cancelled; else it was given up, see `Hoisting`
     arguments = {name: resolve(arg, program.values) for name, arg in node.bound}
     return await call_tool(executor, program, node.id, node.tool.run, arguments)
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def hoist_tools(plan: Plan) -> Plan:
-    """Call tools before their turn when all they are given are columns of the row.
+    """Call tools before their turn when all they are given are columns of the row, or what such
+    tools return.
 
     Tools that write never. Those that read only where no tool of the plan writes and every row
     asks for them. Pure ones also where a branch decides whether they are asked for, if they turn
@@ -39,6 +40,7 @@ def _hoist(part: Part, reads: bool) -> Part:
             pure = node.tool.effect == "pure"
             if pure or (node.tool.effect == "read" and reads and id in always):
                 node = replace(node, ahead=True)
+                known.add(id)
         nodes[id] = node
     if all(nodes[id] is node for id, node in workflow.nodes.items()):
         return part

@@ -12,6 +12,7 @@ import plait
 from plait import Engine, llm, tool, workflow
 from plait.engine import admission
 from plait.engine.executor import Executor
+from plait.engine.hoisting import Hoisting
 from plait.testing import FakeBackend, assert_same_rows
 
 called: Counter[str] = Counter()
@@ -153,6 +154,60 @@ def test_behind_a_branch_only_what_is_known_to_be_quick(
     assert run.outputs == ["found a", "found b", "nothing", "nothing"]
     assert set(called) == ({"a", "b"} if slow else {"a", "b", "c", "d"})
     assert max(called.values()) == 1
+
+
+@tool(effect="pure")
+async def page(number: int) -> dict[str, Any]:
+    called[f"page {number}"] += 1
+    await asyncio.sleep(0)
+    if number < 0:
+        raise ValueError("no such page")
+    return {"title": f"title {number}", "links": [number + 1]}
+
+
+@workflow
+def chained(name: str, number: int) -> str:
+    return join(write(name), look_up(page(page(number)["links"][0])["title"]))
+
+
+def test_chains_of_tools_are_made_ahead_link_by_link() -> None:
+    batch = [{"name": "n", "number": n} for n in (0, 10, 20, 10)]
+    ahead, after = Model(), Model()
+    with Engine(backend=ahead) as engine:
+        one = engine.run(chained, batch)
+    links = {"page 10", "page 11", "title 11", "page 20", "page 21", "title 21"}
+    assert links <= ahead.seen, "before the model had answered for the first row"
+    assert set(called.values()) == {1}
+    called.clear()
+    with Engine(backend=after, disable=["hoist_tools"]) as engine:
+        two = engine.run(chained, batch)
+    assert "title 21" not in after.seen
+    assert_same_rows(one.rows, two.rows)
+    for node, seen in one.stats.nodes.items():
+        assert (seen.calls, seen.merged) == (
+            two.stats.nodes[node].calls,
+            two.stats.nodes[node].merged,
+        )
+
+
+def test_behind_a_link_that_fails_nothing_is_called() -> None:
+    batch = [{"name": "n", "number": n} for n in (0, -1, -2, 3, -1)]
+    with Engine(backend=Model()) as engine:
+        run = engine.run(chained, batch)
+    assert [row.status for row in run] == ["ok", "error", "error", "ok", "error"]
+    nodes = [row.error.node for row in run if row.error is not None]
+    assert nodes == ["page"] * 3 and run.stats.nodes["page_2"].calls == 2
+    assert run.stats.nodes["look_up"].errors == 0 and "page -1" in called
+
+
+def test_a_call_that_was_given_up_is_made_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def give_up(*_: Any) -> Any:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Hoisting, "_make", give_up)
+    with Engine(backend=Model()) as engine:
+        run = engine.run(chained, [{"name": "n", "number": n} for n in (0, 10, 20)])
+    assert all(row.ok for row in run) and set(called.values()) == {1}
 
 
 def test_side_effects_wait_for_their_turn_and_reads_for_them() -> None:
