@@ -30,9 +30,9 @@ from .rules.order_rows import order_rows
 
 ORDERS = 24
 """Most orders that are rehearsed."""
-BUDGET = 0.1
+BUDGET = 0.2
 """Seconds that these rehearsals take together at most, as far as can be told before."""
-CALL, PROMPT, GENERATED = 2e-4, 2e-7, 5e-6
+CALL, PROMPT, GENERATED = 4e-4, 2e-7, 5e-6
 """Seconds that a rehearsal takes for a call, a token of its prompts and one that it generates, on a
 slow machine: what is tried does not depend on the machine, so the same batch gets the same plan."""
 LEAST = 3

@@ -235,7 +235,8 @@ def left_alone(
 def test_plans_whose_work_is_not_known_before_or_whose_order_stays_are_left_alone() -> None:
     assert may_try(make_plan(as_workflow(short), TEXTS), TEXTS, lengths(short))
     assert left_alone(short, TEXTS, Estimates()), "nobody knows how long answers are"
-    assert left_alone(long, TEXTS, lengths(long, 4_000.0)), "there is no time for it"
+    many = [{"text": f"{i}"} for i in range(8)]
+    assert left_alone(long, many, lengths(long, 4_000.0)), "there is no time for it"
     assert left_alone(read_names, TEXTS), "values decide how many calls there are"
     assert left_alone(alive, TEXTS)
     assert left_alone(short, TEXTS[:1]), "one row has no order"
