@@ -11,6 +11,7 @@ from ..dag.sampling import Sampling
 from .backends.backend import Backend, Call
 from .generation import Generation
 from .given import prompts_of
+from .row import next_number
 
 
 async def complete(
@@ -25,9 +26,12 @@ async def complete(
         raise ConfigError(f"{error}".replace("Sampling.__init__()", "generate()")) from None
     await backend.open((model,))
     calls = [
-        Call(prompt, settings, model, seed=i, priority=-i, row=str(i), raw=True, salt=salt)
+        Call(
+            prompt, settings, model, seed=i, priority=-next_number(), row=str(i), raw=True,
+            salt=salt,
+        )
         for i, prompt in enumerate(prompts_of(prompts))
-    ]
+    ]  # fmt: skip
     results = await asyncio.gather(*(_one(backend, call) for call in calls))
     if not return_errors:
         for result in results:

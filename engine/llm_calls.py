@@ -91,12 +91,13 @@ async def generate(
 
 
 def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:
-    """Rows in their order; within a row first what has the longest chain of work before it.
+    """Rows as they began, those of other runs too; within a row first what has the longest chain
+    of work before it: the share of the row's longest chain that is left, in 0 to 1.
 
-    The share of the row's longest chain that is left, in 0 to 1. Ageing is the scheduler's.
+    So a call waits for none that comes later of a row that began later. Ageing is the scheduler's.
     """
     left = program.wiring.ahead[node.id] + program.behind
-    return min(1.0, left / (executor.wiring.length or 1.0)) - program.row.rank
+    return min(1.0, left / (executor.wiring.length or 1.0)) - program.row.number
 
 
 def lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], float] | None:

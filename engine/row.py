@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,20 +84,32 @@ class Row:
         }
 
 
+_numbers = itertools.count()
+
+
+def next_number() -> int:
+    """The place of a row that begins now among the rows of all runs.
+
+    Not that among the rows of its own run: the hundredth row of a run would have to wait for
+    whatever runs begin after it.
+    """
+    return next(_numbers)
+
+
 class RowState:
     """What is counted for a row while it runs; all its programs share one.
 
     `index` is its position in the input, `place` in the plan (-1 without one), `rank` in the order
-    in which rows start.
+    in which rows start, `number` in that order over all runs.
     """
 
-    __slots__ = ("id", "index", "place", "rank", "prompt_tokens", "cached_tokens",
+    __slots__ = ("id", "index", "place", "rank", "number", "prompt_tokens", "cached_tokens",
                  "completion_tokens", "started", "calls", "waits", "parked",
                  "expanded")  # fmt: skip
 
     def __init__(self, id: str | int, index: int, place: int = -1, rank: int = 0) -> None:
         self.id, self.index = id, index
-        self.place, self.rank = place, rank
+        self.place, self.rank, self.number = place, rank, next_number()
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.calls = self.waits = 0  # LLM calls it makes, and what else it waits for
         self.parked = 0  # of those, what needs another row or a model that is not in memory

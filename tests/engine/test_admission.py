@@ -18,6 +18,8 @@ from plait.engine.generation import Generation
 from plait.engine.row import Row
 from plait.testing import FakeBackend, VirtualClock, prompt_text
 
+from .llm.test_scheduler import Sim
+
 
 class Turns:
     """A model that takes `seconds` of a clock for each call, one after the other, and says which
@@ -155,6 +157,26 @@ def priorities(flow: Any, rows: list[dict[str, Any]]) -> dict[str, float]:
     with Engine(backend=model) as engine:
         assert all(row.ok for row in engine.run(flow, rows))
     return {f"{call.row}:{call.node}": call.priority for call in model.calls}
+
+
+def test_no_call_waits_for_runs_that_begin_after_its_row() -> None:
+    """The last row of a long run, and then one short run after another on the same engine."""
+    model = Turns()
+    with Engine(backend=model) as engine:
+        engine.run(say, [{"text": f"{i}"} for i in range(60)])
+        for i in range(20):
+            engine.run(say, [{"text": f"later {i}"}, {"text": f"and {i}"}])
+            engine.generate([f"prompt {i}", f"and {i}"])
+    asked = [call.priority for call in model.calls]
+    sim = Sim(pages=40, running=1)
+    patient = sim.ask([1] * 8, out=1, priority=asked[59])
+    for number, priority in enumerate(asked[60:]):
+        sim.ask([100 + number] * 8, out=1, priority=priority)
+        sim.step()
+    assert sim.finished[0] is patient
+    sim.run()
+    numbers = [request.number for request in sim.finished]
+    assert numbers == sorted(numbers), "and those of each run and each list go in their order"
 
 
 @tool(effect="pure")
