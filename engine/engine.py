@@ -22,7 +22,7 @@ from .executor import Executor
 from .given import all_rows, known_inputs, rows_of
 from .known import make_known_calls
 from .options import DEFAULT_WINDOW, Options
-from .planning import check_disabled, kv_tokens, planned
+from .planning import check_disabled, planned
 from .row import Row, RowIn
 from .row_stream import RowStream
 from .run import Run
@@ -180,9 +180,9 @@ class Engine:
     ) -> Plan:
         self._loop.check_open()
         found, options = as_workflow(workflow), self._choose(None, disable)
-        batch, memory = [(found, all_rows(rows))], kv_tokens(self.backend)
+        batch = [(found, all_rows(rows))]
         known = await make_known_calls([(w, len(rows)) for w, rows in batch], options.disable)
-        plan = await planned(batch, options.disable, memory, known)
+        plan = await planned(batch, options.disable, known, self.backend)
         if isinstance(self.backend, Places):  # it may load torch, and searches
             plan = await asyncio.to_thread(self.backend.placed, plan)
         return await in_best_order(plan, batch[0][1], self.backend, options)

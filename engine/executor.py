@@ -28,7 +28,7 @@ from .live import run_live
 from .llm_calls import run_llm_call
 from .options import Options
 from .planner_tasks import run_planned
-from .planning import arranged, first_models, kv_tokens, left, planned, sharings, unplanned
+from .planning import arranged, first_models, left, planned, sharings, unplanned
 from .program import Program
 from .row import Row, RowIn, RowState
 from .run import Stats
@@ -122,9 +122,8 @@ class Executor:
         disable, expected = self.options.disable, self.options.known
         self.sharing = unplanned(self.workflow, disable)
         if isinstance(rows, list):
-            batch, memory = [(self.workflow, rows)], kv_tokens(self.backend)
             known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
-            plan = await planned(batch, disable, memory, known)
+            plan = await planned([(self.workflow, rows)], disable, known, self.backend)
             plan = await arranged(plan, self.backend, expected)
             plan = await in_best_order(plan, rows, self.backend, self.options)
             self.follow(plan, 0, sharings(plan, disable)[0])

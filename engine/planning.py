@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..dag.ahead import Ahead
@@ -19,15 +19,18 @@ from ..dag.plan import plan_together
 from ..dag.rules import BODY_RULES, RULES
 from ..dag.rules.merge_calls import merge_calls
 from ..dag.turns import SEARCHED
-from .backends.backend import Backend, Places
+from .backends.backend import Backend, Places, Reads
 from .expanded import Expanded
 from .liveness import Liveness
 from .row import Item, RowIn
 from .sharing import Sharing, reads_may_merge
 from .single_flight import SingleFlight
+from .texts import sample_of
 
 SINGLE_FLIGHT, LIVENESS, TRY_ORDERS = "single_flight", "liveness", "try_orders"
 """Names by which what comes after the rules is disabled, beside the names of the rules."""
+Measure = Callable[[str], float]
+"""Tokens of a text."""
 INLINE_ROWS = 1_000
 """Batches of more rows are planned in a thread, so that the event loop goes on."""
 INLINE_CHARACTERS = 2_000_000
@@ -38,21 +41,39 @@ VALUE = 100
 
 def plan_for(
     batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
-    memory: float | None = None, known: Known = NOTHING,
+    memory: float | None = None, known: Known = NOTHING, measure: Measure | None = None,
 ) -> Plan:  # fmt: skip
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
-    return plan_together(given, disable=rules_off(True, disable), memory=memory, known=known)
+    off = rules_off(True, disable)
+    return plan_together(given, disable=off, memory=memory, known=known, measure=measure)
 
 
 async def planned(
     batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
-    memory: float | None = None, known: Known = NOTHING,
+    known: Known = NOTHING, backend: Backend | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan of `plan_for`. The event loop goes on, but for a moment."""
-    if _few(batches):
-        return plan_for(batches, disable, memory, known)
-    return await asyncio.to_thread(plan_for, batches, disable, memory, known)
+    """The plan of `plan_for`, by the memory and the tokenizer of the models that a backend has
+    loaded. The event loop goes on, but for a moment."""
+    memory = kv_tokens(backend) if backend is not None else None
+
+    def make() -> Plan:
+        return plan_for(batches, disable, memory, known, measure_for(backend, batches))
+
+    return make() if _few(batches) else await asyncio.to_thread(make)
+
+
+def measure_for(
+    backend: Backend | None, batches: Sequence[tuple[Workflow, Sequence[RowIn]]]
+) -> Measure | None:
+    """Tokens of a text, by how long a loaded model's tokens are in what the rows say; None where
+    no model is loaded whose tokenizer is known."""
+    models = [model for workflow, _ in batches for model in workflow.models()]
+    if not models or not isinstance(backend, Reads):
+        return None
+    sample = sample_of(row for _, rows in batches for row in _contents(rows))
+    per_token = backend.characters(models[0], sample)
+    return None if per_token is None else lambda text: len(text) / per_token
 
 
 def _few(batches: Sequence[tuple[Workflow, Sequence[RowIn]]]) -> bool:
@@ -126,8 +147,13 @@ def first_models(*workflows: Workflow) -> tuple[str, ...]:
 
 def contents(rows: Sequence[RowIn]) -> list[Mapping[str, Any] | None]:
     """What the rows hold, None for those that cannot be read; places stay."""
-    found = (row.content if isinstance(row, Item) else row for row in rows)
-    return [None if isinstance(row, PlaitError) else row for row in found]
+    return list(_contents(rows))
+
+
+def _contents(rows: Iterable[RowIn]) -> Iterator[Mapping[str, Any] | None]:
+    for row in rows:
+        content = row.content if isinstance(row, Item) else row
+        yield None if isinstance(content, PlaitError) else content
 
 
 def check_disabled(names: Collection[str], plan: bool = True) -> None:

@@ -32,6 +32,5 @@ def measure_of(
     backend: LocalBackend, model: str, rows: Iterable[Mapping[str, Any] | None]
 ) -> Callable[[str], float]:
     """Tokens of a text, by the mean length of the model's tokens in texts like the rows'."""
-    sample = sample_of(rows) or "some text to be measured"
-    per_token = characters_of(backend.llm(model), sample)
+    per_token = characters_of(backend.llm(model), sample_of(rows))
     return lambda text: len(text) / per_token

@@ -18,6 +18,7 @@ from ..dag.numbering import Row
 if TYPE_CHECKING:
     from .llm import LLM
 
+ANYTHING = "some text to be measured"
 SAMPLE = 20_000
 """Characters of the rows that are tokenized to learn how long a token is."""
 
@@ -55,7 +56,7 @@ def characters_of(llm: LLM, sample: str) -> float:
 
 
 def sample_of(rows: Iterable[Row | None]) -> str:
-    """Some of what the rows say."""
+    """Some of what the rows say; if that is nothing, something."""
     out: list[str] = []
     size = 0
     for row in rows:
@@ -64,4 +65,4 @@ def sample_of(rows: Iterable[Row | None]) -> str:
             size += len(out[-1])
         if size > SAMPLE:
             break
-    return "\n".join(out)
+    return "\n".join(out) or ANYTHING

@@ -12,7 +12,7 @@ from .backends.backend import Backend
 from .executor import Executor
 from .known import make_known_calls
 from .options import Options
-from .planning import arranged, as_written, first_models, kv_tokens, left, planned, sharings
+from .planning import arranged, as_written, first_models, left, planned, sharings
 from .row import RowIn
 from .run import Run
 
@@ -32,8 +32,7 @@ async def run_together(
     await backend.open(first_models(*(workflow for workflow, _ in batches)))
     start = time.perf_counter()
     known = await make_known_calls([(w, len(rows)) for w, rows in batches], options.disable)
-    memory = kv_tokens(backend)
-    plan = await planned(batches, options.disable, memory, known)
+    plan = await planned(batches, options.disable, known, backend)
     plan = await arranged(plan, backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)

@@ -93,6 +93,15 @@ class TakesTurns(Protocol):
 
 
 @runtime_checkable
+class Reads(Protocol):
+    """A backend that has the tokenizers of its models."""
+
+    def characters(self, model: str, sample: str) -> float | None:
+        """Characters per token in texts like this one; None while the model is not loaded."""
+        ...
+
+
+@runtime_checkable
 class Places(Protocol):
     """A backend of several workers, which holds models where a plan places them."""
 

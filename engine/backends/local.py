@@ -25,6 +25,7 @@ from ...dag.messages import Message, user
 from ...dag.sampling import Sampling
 from ..generation import Generation
 from ..models import find_model
+from ..texts import characters_of
 from .backend import Call
 from .gate import Gate
 from .shelving import build_shelf
@@ -210,6 +211,10 @@ class LocalBackend:
             },
             "loads": {alias: asdict(cost) for alias, cost in moves.items()},
         }
+
+    def characters(self, model: str, sample: str) -> float | None:
+        llm = self._shelf.loaded.get(model) if self._shelf is not None else None
+        return None if llm is None else characters_of(llm, sample)
 
     def counters(self) -> dict[str, Counters]:
         """What each loaded engine has done so far, under the first of its aliases."""

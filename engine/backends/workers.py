@@ -213,6 +213,10 @@ class Workers:
                 stack.enter_context(worker.at_work(mine, step))
             yield
 
+    def characters(self, model: str, sample: str) -> float | None:
+        found = (worker.characters(model, sample) for worker in self.workers)
+        return next((each for each in found if each is not None), None)
+
     def counters(self) -> dict[str, Counters]:
         """What each loaded engine has done, by alias and worker."""
         return {

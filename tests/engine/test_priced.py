@@ -241,3 +241,12 @@ def test_a_row_that_the_model_refuses_does_not_keep_the_others_from_a_price(
     assert found.cost is not None and found.cost.decode_tokens > 0
     long = [{"question": "\ud800" + "b" * 100_000}]
     assert not price(as_workflow(sketch), long, {"small": path}, kv_memory="300KB").oversized
+
+
+def test_a_run_is_planned_by_the_tokens_of_its_model_as_a_price_is(engine: Engine) -> None:
+    assert isinstance(engine.backend, LocalBackend)
+    plan = engine.explain(asking, ROWS)
+    price = price_on(engine.backend, as_workflow(asking), ROWS, Estimates()).plan
+    assert plan.measure is not None and price.measure is not None
+    assert plan.measure("x" * 100) == price.measure("x" * 100) != 25
+    assert plan.parts[0].order == price.parts[0].order
