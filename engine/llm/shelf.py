@@ -108,8 +108,9 @@ class Shelf(Generic[E]):
         return {self._names[id(p)]: p.need for p in self._distinct()}
 
     def seconds(self) -> dict[str, float]:
-        """Mean seconds that loading takes, by the first alias; 0 where it is not known."""
-        return {self._names[id(p)]: p.costs.load_seconds for p in self._distinct()}
+        """Mean seconds that having a model in takes, loading and unloading it again, by the first
+        alias; what has not been seen yet counts as 0."""
+        return {self._names[id(p)]: p.costs.move_seconds for p in self._distinct()}
 
     def costs(self) -> dict[str, ShelfCosts]:
         """Measured load and unload times by alias; means over all loads."""

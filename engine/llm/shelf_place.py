@@ -34,6 +34,11 @@ class ShelfCosts:
     unloads: int
     unload_seconds: float
 
+    @property
+    def move_seconds(self) -> float:
+        """In and out again: of models that take turns, each load is followed by an unload."""
+        return self.load_seconds + self.unload_seconds
+
 
 @dataclass(slots=True)
 class ShelfPlace(Generic[E]):
