@@ -1,9 +1,22 @@
-"""The model of the workflow benchmark: the engine benchmark's, with the demo model's tokenizer."""
+"""Models of the workflow benchmarks: the engine benchmark's, with the demo model's tokenizer."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+
+
+def models_for(model: str, place: Path) -> dict[str, str]:
+    """Paths by alias: of a directory, of 'demo', or of 'random' weights.
+
+    Two directories are two models, whatever is in them: `big` is a copy, but of what is no
+    directory (an id) there is one only.
+    """
+    from plait.engine.models import find_model
+
+    small = random_model(place / "small") if model == "random" else Path(find_model(model))
+    big = shutil.copytree(small, place / "big") if small.is_dir() else small
+    return {"default": str(small), "small": str(small), "big": str(big)}
 
 
 def random_model(place: Path) -> Path:

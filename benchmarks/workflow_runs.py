@@ -21,12 +21,17 @@ BASELINE, PLAN = "asyncio", "plan"
 QUERY_WISE, OPERATOR_WISE = "query-wise", "operator-wise"
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
+    "without single flight": ("single_flight",),
+    "without prefixes": ("share_prefixes",),
     "without order": ("order_rows",),
+    "without trials": ("try_orders",),
     "without liveness": ("liveness",),
     "without early prefill": ("split_prefill",),
     "without hoisting": ("hoist_tools",),
-    "without pruning": ("prune_unused", "fold_constants"),
+    "without pruning": ("prune_unused",),
+    "without folding": ("fold_constants",),
 }
+"""`reorder_parts` is not among them: what it does to prompts changes answers, if it is asked to."""
 MODES: dict[str, tuple[str, ...]] = {
     "ample": (
         QUERY_WISE,
@@ -34,11 +39,20 @@ MODES: dict[str, tuple[str, ...]] = {
         BASELINE,
         PLAN,
         "without merging",
+        "without single flight",
         "without early prefill",
         "without hoisting",
         "without pruning",
+        "without folding",
     ),
-    "half": (BASELINE, PLAN, "without order", "without liveness"),
+    "half": (
+        BASELINE,
+        PLAN,
+        "without prefixes",
+        "without order",
+        "without trials",
+        "without liveness",
+    ),
 }
 """By KV memory: the modes that tell something there. Order and liveness matter when something is
 evicted; what merging saves, and how far ways with barriers are behind, hardly depends on memory."""

@@ -109,11 +109,10 @@ def prediction(
 
     from ..benchmarks.compared import table
     from ..benchmarks.prediction import bench
-    from ..benchmarks.workflow_model import random_model
+    from ..benchmarks.workflow_model import models_for
 
     with tempfile.TemporaryDirectory() as place:
-        path = str(random_model(Path(place) / "random")) if model == "random" else model
-        models = {alias: path for alias in ("default", "small", "big")}
+        models = models_for(model, Path(place))
         found = bench(models, rows or None, shape or (), way or (), say)
     show(found, table, as_json)
 
@@ -144,13 +143,13 @@ def workflows(
     """Batches of agent workflows with the plan, beside the same engine without it."""
     import tempfile
 
-    from ..benchmarks.workflow_model import random_model
+    from ..benchmarks.workflow_model import models_for
     from ..benchmarks.workflows import Setting, bench, checked, table
 
     with tempfile.TemporaryDirectory() as place:
-        path = str(random_model(Path(place) / "random")) if model == "random" else model
-        models = {"default": path, "small": path, "big": path}
-        setting = checked(Setting(models, rows or None, repeats), kv, mode, shape)
+        setting = checked(
+            Setting(models_for(model, Path(place)), rows or None, repeats), kv, mode, shape
+        )
         found = bench(setting, shape or (), say, out)
     show(found, table, as_json)
 
@@ -184,21 +183,15 @@ def two_models(
     as_json: Json = False,
 ) -> None:
     """Two models with memory for one: loads and seconds of the plan, beside asyncio alone."""
-    import shutil
     import tempfile
     from dataclasses import asdict
 
     from ..benchmarks.two_models import bench, table
-    from ..benchmarks.workflow_model import random_model
-    from ..engine.models import find_model
+    from ..benchmarks.workflow_model import models_for
 
     with tempfile.TemporaryDirectory() as place:
-        paths = {alias: Path(place) / alias for alias in ("small", "big")}
-        for path in paths.values():  # two directories are two models, whatever is in them
-            if model == "random":
-                random_model(path)
-            else:
-                shutil.copytree(find_model(model), path)
+        models = models_for(model, Path(place))
+        paths = {alias: Path(models[alias]) for alias in ("small", "big")}
         found = bench(paths, rows, work or (), mode or (), say)
     if as_json:
         print_json([asdict(one) for one in found])
