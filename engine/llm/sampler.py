@@ -41,11 +41,35 @@ class Chosen:
 
 
 def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> Chosen:
-    """One token per row of (rows, V)."""
-    if all(_plain(d) for d in draws):
-        return Chosen(likeliest(logits), [None] * len(draws))
-    rows = [_choose_row(row, draw) for row, draw in zip(logits, draws, strict=True)]
-    return Chosen([token for token, _ in rows], [logprob for _, logprob in rows])
+    """One token per row of (rows, V). Those that are the likeliest, of all tokens or of the allowed
+    ones, are found together: one by one they would take longer than the step."""
+    plain = [place for place, draw in enumerate(draws) if _plain(draw)]
+    tokens: list[int | None] = [None] * len(draws)
+    logprobs: list[TokenLogprob | None] = [None] * len(draws)
+    if plain:
+        rows = logits if len(plain) == len(draws) else logits[plain]
+        for place, token in zip(plain, _allowed(rows, [draws[i] for i in plain]), strict=True):
+            tokens[place] = token
+    if len(plain) < len(draws):
+        for place, draw in enumerate(draws):
+            if not _plain(draw):
+                tokens[place], logprobs[place] = _choose_row(logits[place], draw)
+    return Chosen(tokens, logprobs)
+
+
+def _allowed(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    """The likeliest token of every row among those that its draw allows."""
+    tokens = likeliest(logits)
+    masks = {
+        place: draw.allowed for place, draw in enumerate(draws)
+        if draw.allowed is not None and tokens[place] is not None
+    }  # fmt: skip
+    if masks:
+        allowed = torch.stack(list(masks.values()))
+        scores = logits[list(masks)].masked_fill_(~allowed, float("-inf"))
+        for place, token in zip(masks, likeliest(scores), strict=True):
+            tokens[place] = token
+    return tokens
 
 
 def likeliest(logits: torch.Tensor) -> list[int | None]:
@@ -64,8 +88,7 @@ def likeliest(logits: torch.Tensor) -> list[int | None]:
 
 
 def _plain(draw: Draw) -> bool:
-    sampling = draw.sampling
-    return sampling.greedy and draw.allowed is None and sampling.logprobs is None
+    return draw.sampling.greedy and draw.sampling.logprobs is None
 
 
 def _choose_row(row: torch.Tensor, draw: Draw) -> tuple[int | None, TokenLogprob | None]:

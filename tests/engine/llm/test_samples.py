@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf, isfinite, isnan, nan
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plait.dag.sampling import Sampling
 from plait.engine.llm.costs import Costs
@@ -54,6 +57,42 @@ def test_a_row_whose_allowed_tokens_the_model_rules_out_has_no_token() -> None:
     allowed = torch.arange(8) > 4
     draws = [Draw(HOT, 1, 0, allowed), Draw(HOT, 1, 0)]
     assert choose(logits, draws).tokens == [None, 3]
+
+
+GREEDY = Sampling(max_tokens=4)
+ROWS = st.tuples(
+    st.sampled_from([GREEDY, HOT, Sampling(max_tokens=4, logprobs=2)]),
+    st.one_of(st.none(), st.lists(st.booleans(), min_size=6, max_size=6)),
+    st.lists(
+        st.one_of(st.floats(-9, 9, width=32), st.sampled_from([-inf, inf, nan])),
+        min_size=6, max_size=6,
+    ),
+)  # fmt: skip
+
+
+@given(st.lists(ROWS, min_size=1, max_size=6))
+def test_a_row_has_the_token_it_would_have_alone(
+    rows: list[tuple[Sampling, list[bool] | None, list[float]]],
+) -> None:
+    logits = torch.tensor([numbers for _, _, numbers in rows])
+    before = logits.clone()
+    draws = [
+        Draw(sampling, 7, place, torch.tensor(mask) if mask is not None else None)
+        for place, (sampling, mask, _) in enumerate(rows)
+    ]
+    together = choose(logits, draws)
+    assert torch.equal(logits.nan_to_num(), before.nan_to_num()), "logits stay as they are"
+    for place, (sampling, mask, numbers) in enumerate(rows):
+        alone = choose(logits[place : place + 1], [draws[place]])
+        assert together.tokens[place] == alone.tokens[0]
+        likely = [n for n, ok in zip(numbers, mask or [True] * 6, strict=True) if ok]
+        token = together.tokens[place]
+        if sampling.greedy:
+            sound = all(map(isfinite, (max(numbers), max(likely, default=nan)))) and not any(
+                map(isnan, numbers)
+            )
+            assert (token is not None) == sound
+            assert token is None or numbers[token] == max(likely) and (not mask or mask[token])
 
 
 @pytest.mark.parametrize("length", [9, 16, 30, 41])
