@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import islice, repeat
 from operator import ne
 
 from .numbers import Column
@@ -41,25 +42,27 @@ class Footprints:
         """memory: tokens; None stands for as much as the largest row needs. classes: by node, the
         calls of all rows by number; a call that an earlier row has made needs nothing."""
         self.tokens: dict[int, float] = {}
+        calls = []
         for group in groups:
             for column, tokens in zip(group.columns, group.tokens, strict=True):
-                for number in column:
-                    if number >= 0:  # -1: the row has come to no slot yet, and shares what all do
-                        self.tokens.setdefault(number, tokens)
-        calls = [(classes or {}).get(group.node) for group in groups]
-        self.rows = [
-            [
-                (
-                    made[row] if made is not None else None,
-                    tuple(c[row] for c in group.columns if c[row] >= 0),
-                )
-                for group, made in zip(groups, calls, strict=True)
+                # -1: the row has come to no slot yet, and shares what all do
+                new = set(column) - self.tokens.keys() - {-1}
+                self.tokens |= dict.fromkeys(new, tokens)
+            made = (classes or {}).get(group.node)
+            prefixes = [
+                tuple(number for number in way if number >= 0) if -1 in way else way
+                for way in zip(*group.columns, strict=True)
             ]
-            for row in range(rows)
-        ]
+            calls.append(list(zip(made or repeat(None, rows), prefixes, strict=True)))
+        self.rows = list(zip(*calls, strict=True))
         """By row: its calls, each with its prefixes. None is a call that nobody else makes."""
         least = max((sum(map(self.tokens.__getitem__, n)) for n in self._sets()), default=0.0)
         self.memory = least if memory is None else max(memory, least)
+
+    @property
+    def ample(self) -> bool:
+        """Whether nothing has to go, so that every order computes the same."""
+        return self.memory >= sum(self.tokens.values())
 
     def _sets(self) -> list[set[int]]:
         """What each row needs if it makes all its calls."""
@@ -86,17 +89,19 @@ class Footprints:
             for number in needed[place]:
                 uses.setdefault(number, []).append(place)
         held: dict[int, float] = {}
-        next_use: dict[int, int] = {}
+        by_use: list[tuple[int, int]] = []
+        """What is held, the latest next use first, and behind that uses that are over."""
         total = size = 0.0
         for numbers in needed:
             for number in numbers:
                 missing = self.tokens[number] - held.get(number, 0.0)
                 held[number] = self.tokens[number]
                 total, size = total + missing, size + missing
-                uses[number].pop()
-                next_use[number] = uses[number][-1] if uses[number] else NEVER
+                left = uses[number]
+                left.pop()
+                heappush(by_use, (-left[-1] if left else -NEVER, -number))
             if size > self.memory:
-                size = self._evict(held, next_use, size)
+                size = self._evict(held, uses, by_use, size)
         return total
 
     def price(self, order: Order) -> float:
@@ -131,16 +136,20 @@ class Footprints:
                     del held[number]
         return total
 
-    def _evict(self, held: dict[int, float], next_use: dict[int, int], size: float) -> float:
+    def _evict(
+        self, held: dict[int, float], uses: Mapping[int, Sequence[int]],
+        by_use: list[tuple[int, int]], size: float,
+    ) -> float:  # fmt: skip
         """Let go what is needed last, until the rest fits; of two, what continues the other."""
-        for number in sorted(held, key=lambda n: (next_use[n], n), reverse=True):
-            gone = min(held[number], size - self.memory)
-            size -= gone
-            held[number] -= gone
-            if held[number] <= 0.0:
+        while held and size > self.memory:
+            next_use, number = -by_use[0][0], -by_use[0][1]
+            if number in held and next_use == (uses[number][-1] if uses[number] else NEVER):
+                gone = min(held[number], size - self.memory)
+                size, held[number] = size - gone, held[number] - gone
+                if held[number] > 0.0:
+                    break
                 del held[number]
-            if size <= self.memory:
-                break
+            heappop(by_use)
         return size
 
     def apart(self) -> list[list[float]]:

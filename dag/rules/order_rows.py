@@ -24,6 +24,8 @@ STARTS = 4
 """Orders that are improved, of which the best is taken."""
 SEARCHED = 3_000
 """Rows times orders that a small batch is gone through in search of a better order."""
+PRICED = 16_000
+"""Rows times prefixes of a row times orders that are priced in a larger batch."""
 TRIED = 100_000
 """Rows times orders that are compared; larger batches take the likeliest order unseen."""
 
@@ -32,11 +34,11 @@ def order_rows(plan: Plan) -> Plan:
     """Order the rows so that those with common prefixes run next to each other.
 
     A nested traversal of the prefix tree: rows are sorted by the prefixes of one node, from its
-    first slot to its last, then by those of the next node. Which node comes first is tried out:
-    the order that has to compute fewest tokens anew from row to row is taken. In a small batch the
-    order is then improved by moving and turning runs of rows, as long as that computes fewer tokens
-    with the KV memory there is, or as many, but fewer where rows overlap. Groups come in the order
-    of their first row, so a batch that shares nothing keeps its order.
+    first slot to its last, then by those of the next node. Which node comes first is tried out: of
+    those that have to compute fewest tokens anew from row to row, the order is taken that computes
+    fewest with the KV memory there is, or as many, but fewer where rows overlap. In a small batch
+    it is improved by moving and turning runs of rows, as long as that computes fewer. Groups come
+    in the order of their first row, so a batch that shares nothing keeps its order.
     """
     if plan.prefixes is None:
         return plan
@@ -70,18 +72,41 @@ def _order(part: Part, groups: Sequence[Group], memory: float | None) -> Column 
     found: Sequence[int] = starts[0]
     if part.rows <= SMALL:
         found = _searched(part, groups, starts[:STARTS], memory)
+    else:
+        each = part.rows * sum(len(group.columns) for group in groups)
+        found = _cheapest(part, groups, starts[: PRICED // each], memory) or starts[0]
     return None if list(found) == list(as_given) else array("i", found)
+
+
+def _footprints(part: Part, groups: Sequence[Group], memory: float | None) -> Footprints:
+    ids = list(part.workflow.nodes)
+    as_called = sorted(groups, key=lambda group: ids.index(group.node))
+    return Footprints(as_called, part.rows, memory, part.classes)
+
+
+def _cheapest(
+    part: Part, groups: Sequence[Group], orders: Sequence[Sequence[int]], memory: float | None
+) -> Sequence[int]:
+    """Of these orders the first that computes least; none when there is none to choose from."""
+    if len(orders) < 2:
+        return orders[0] if orders else ()
+    footprints = _footprints(part, groups, memory)
+    if footprints.ample:
+        return orders[0]
+    computed = [footprints.computed(order) for order in orders]
+    best = [
+        order for order, tokens in zip(orders, computed, strict=True) if tokens == min(computed)
+    ]
+    return min(best, key=footprints.overlapped) if len(best) > 1 else best[0]
 
 
 def _searched(
     part: Part, groups: Sequence[Group], starts: Sequence[Sequence[int]], memory: float | None
 ) -> Sequence[int]:
     """The best order found from these; the first of them when none is better."""
-    ids = list(part.workflow.nodes)
-    as_called = sorted(groups, key=lambda group: ids.index(group.node))
-    footprints = Footprints(as_called, part.rows, memory, part.classes)
-    if footprints.memory >= sum(footprints.tokens.values()):
-        return starts[0]  # nothing has to go: every order computes the same
+    footprints = _footprints(part, groups, memory)
+    if footprints.ample:
+        return starts[0]
     apart = footprints.apart()
     routes = [improve(start, apart) for start in starts]
     tries = min(SEARCHED // part.rows, part.rows**3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from functools import cache
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import plait
 from plait import llm, workflow
@@ -155,3 +155,32 @@ def single(text: str, person: str) -> str:
 @llm(max_tokens=4)
 def only(text: str, person: str) -> str:
     return f"{text} {person}"
+
+
+@llm(max_tokens=4)
+def about(text: str, number: int) -> str:
+    return f"Text: {text} Number: {number}"
+
+
+@llm(max_tokens=4)
+def speaking(person: str, number: int) -> str:
+    return f"You are {person} Number: {number}"
+
+
+@workflow
+def crossed(text: str, person: str, number: int) -> list[str]:
+    return [about(text, number), speaking(person, number)]
+
+
+def test_a_larger_batch_is_ordered_by_what_memory_keeps() -> None:
+    """Three persons fit beside a text. From row to row fewer tokens are new if persons go first,
+    but then every text is computed three times."""
+    texts, persons = [f"{n} text " * 90 for n in range(20)], [f"{n} person " * 90 for n in range(3)]
+    rows = [
+        {"text": text, "person": person, "number": n}
+        for n, (person, text) in enumerate(product(persons, texts))
+    ]
+    plan = make_plan(crossed.workflow, rows, memory=1_500.0)
+    order = list(plan.parts[0].order or range(len(rows)))
+    runs = sum(rows[a]["text"] != rows[b]["text"] for a, b in zip(order, order[1:], strict=False))
+    assert len(rows) > 48 and runs == len(texts) - 1
