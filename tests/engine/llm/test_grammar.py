@@ -141,8 +141,8 @@ async def test_a_text_that_is_cut_off_before_it_matches_is_an_error(
 
 async def test_a_text_that_is_cut_off_where_it_matches_is_an_answer(llm: LLM) -> None:
     with pytest.raises(GenerationError, match="a stop ended it"):
-        await one(llm, Sampling(max_tokens=40, regex="ab, x", stop=", x"))
-    answer = await one(llm, Sampling(max_tokens=40, regex="ab(, x)?", stop=", x"))
+        await one(llm, Sampling(max_tokens=40, regex="ab, x", stop=(", x",)))
+    answer = await one(llm, Sampling(max_tokens=40, regex="ab(, x)?", stop=(", x",)))
     assert answer.text == "ab"
 
 
