@@ -34,13 +34,13 @@ class Grower:
     ) -> None:  # fmt: skip
         """Every LLM node of a workflow, or of a body at the end of a `way`, whose prompt is a
         template. A body that does not run `surely` is on one side of a branch."""
-        always = certain(workflow) if surely else set()
+        always, names = certain(workflow) if surely else set(), self._numbering.names
         for node in workflow.nodes.values():
             sure = node.id in always
             if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
                 calls = numbered.columns[node.id]
                 leaf = Leaf(part, counted_name(way, node.id), len(calls), len(set(calls)))
-                vertex = self._vertex_of(node.model, node.prompt)
+                vertex = self._vertex_of(names.get(node.model, node.model), node.prompt)
                 vertex.calls.append(leaf)
                 slots = tuple(filled(node, node.prompt, workflow, numbered, self._numbering))
                 self._planted.append(Planted(leaf, node, slots, vertex, workflow, numbered, sure))

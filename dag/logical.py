@@ -18,6 +18,7 @@ from .known import NOTHING, Known, Made
 from .nodes import Workflow
 from .numbering import Numbered, Numbering, Row
 from .numbers import Column
+from .repeatable import OWN, Names
 from .steps import Step, steps_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Plan:
     """Tokens of a text; None counts characters."""
     memory: float | None = None
     """Tokens that KV memory holds; None when that is not known."""
+    names: Names = field(default_factory=lambda: OWN, repr=False, compare=False)
+    """By alias, the one that stands for its model."""
     known: Known = field(default_factory=lambda: NOTHING, repr=False, compare=False)
     """Only while rules run: tool calls that have been made already."""
     called: tuple[Made, ...] = ()

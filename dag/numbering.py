@@ -21,7 +21,7 @@ from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
 from .nodes import Branch, Const, Input, Map, Node, Project, Workflow
 from .numbers import Column, Numbers
-from .repeatable import work_args, work_key
+from .repeatable import OWN, Names, work_args, work_key
 from .template import Path, project
 from .types import field_type
 
@@ -43,7 +43,12 @@ class Numbered:
 
 
 class Numbering(Numbers):
-    """Numbers the tasks of workflows; keep one for all that may share work."""
+    """Numbers the tasks of workflows; keep one for all that may share work. `names` says which
+    aliases are one model."""
+
+    def __init__(self, names: Names = OWN) -> None:
+        super().__init__()
+        self.names = names
 
     def read(self, inputs: tuple[Input, ...], rows: Iterable[Row | None]) -> dict[str, Column]:
         """Numbers of the rows' columns. A row that cannot be read (None) shares nothing."""
@@ -84,7 +89,7 @@ class Numbering(Numbers):
             case Branch():
                 signature = "branch"
             case _:
-                signature = work_key(node)
+                signature = work_key(node, self.names)
         if signature is None:
             return self.fresh_column(rows)
         leaves: list[str | int] = []

@@ -8,7 +8,8 @@ maps, loops  when everything in their bodies is
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 from .arg import Arg, Args, Fill, Lit, Rec, Ref, Seq
 from .keys import Unkeyed, type_key, value_key
@@ -30,33 +31,41 @@ from .nodes import (
 from .sampling import Sampling
 from .template import Part, Template
 
+Names = Mapping[str, str]
+"""By alias, the one that stands for its model: of those that name one model, the first."""
+OWN: Names = MappingProxyType({})
+"""Every alias stands for itself."""
+
 
 def deterministic(sampling: Sampling) -> bool:
     """Whether equal prompts give equal texts."""
     return sampling.greedy or sampling.seed is not None
 
 
-def work_key(node: Node) -> Hashable | None:
-    """What a node does, apart from its arguments; None when equal arguments are not enough."""
+def work_key(node: Node, names: Names = OWN) -> Hashable | None:
+    """What a node does, apart from its arguments; None when equal arguments are not enough.
+
+    The same model is one that `names` gives one name.
+    """
     match node:
         case PlanAndRun():
             return None  # its calls are merged one by one, once they are known
         case Agent():
-            own = _llm_key(node)
+            own = _llm_key(node, names)
             tools = tuple(_tool_key(t) for t in node.tools)
             if own is None or None in tools:
                 return None
             return ("agent", own, tools, node.max_turns)
         case LLMCall():
-            return _llm_key(node)
+            return _llm_key(node, names)
         case ToolCall():
             return _tool_key(node.tool)
         case Map():
-            body = workflow_key(node.body)
+            body = workflow_key(node.body, names)
             return body and ("map", body, node.item, node.max_width)
         case Loop():
-            body = workflow_key(node.body)
-            until = workflow_key(node.until) if node.until is not None else ("never",)
+            body = workflow_key(node.body, names)
+            until = workflow_key(node.until, names) if node.until is not None else ("never",)
             return ("loop", body, until, node.max_iters) if body and until else None
     return None
 
@@ -70,14 +79,14 @@ def work_args(node: Node) -> Args:
     return node.args()
 
 
-def workflow_key(workflow: Workflow) -> Hashable | None:
+def workflow_key(workflow: Workflow, names: Names = OWN) -> Hashable | None:
     """A whole body as a function of its inputs; None when it is not one."""
     if workflow.live:
         return None
     parts: list[Hashable] = []
     try:
         for node in workflow.nodes.values():
-            own = _body_key(node)
+            own = _body_key(node, names)
             if own is None:
                 return None
             args = tuple((name, _arg_key(arg)) for name, arg in work_args(node))
@@ -87,7 +96,7 @@ def workflow_key(workflow: Workflow) -> Hashable | None:
         return None
 
 
-def _body_key(node: Node) -> Hashable | None:
+def _body_key(node: Node, names: Names) -> Hashable | None:
     match node:
         case Input():
             default = "required" if node.default is ... else ("default", value_key(node.default))
@@ -98,7 +107,7 @@ def _body_key(node: Node) -> Hashable | None:
             return ("project", path)
         case Branch():
             return "branch"
-    return work_key(node)
+    return work_key(node, names)
 
 
 def _arg_key(arg: Arg) -> Hashable:
@@ -115,11 +124,11 @@ def _arg_key(arg: Arg) -> Hashable:
             return (text, tuple((name, _arg_key(item)) for name, item in bound))
 
 
-def _llm_key(node: LLMCall) -> Hashable | None:
+def _llm_key(node: LLMCall, names: Names) -> Hashable | None:
     if not isinstance(node.prompt, Template) or not deterministic(node.sampling):
         return None
     # A schema is a dict and has no hash; its text is as good.
-    settings = (node.model, repr(node.sampling), type_key(node.type))
+    settings = (names.get(node.model, node.model), repr(node.sampling), type_key(node.type))
     return ("llm", node.prompt.bare, _wording(node.prompt), settings)
 
 

@@ -18,7 +18,7 @@ from ..dag.rules.split_prefill import split_prefill
 from ..dag.workflow import as_workflow
 from .admission import Admission, Entry, entries
 from .agent import run_agent
-from .backends.backend import Backend
+from .backends.backend import Backend, names_of
 from .expansion import run_loop, run_map
 from .heads import Heads
 from .hoisting import Hoisting
@@ -60,6 +60,8 @@ class Executor:
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
         self.heads = Heads(backend, self.stats, wanted, self.options.salt)
         self.lengths = Lengths(self.stats, self.options.known)
+        self.names = names_of(backend)
+        """Which aliases are one model."""
         self.hoisting: Hoisting | None = None
         """Tool calls ahead of their rows, where the plan has some."""
         self._order: Sequence[int] | None = None

@@ -114,7 +114,7 @@ def lease(executor: Executor, program: Program, node: LLMCall) -> Callable[[], f
 async def _merged(executor: Executor, call: Call, row: RowState) -> tuple[list[Generation], bool]:
     """The call's generations, and whether it was run rather than merged with an equal one."""
     sharing, backend = executor.sharing, executor.backend
-    key = sharing.call_key(call) if sharing is not None else None
+    key = sharing.call_key(call, executor.names) if sharing is not None else None
     if sharing is not None and key is not None and sharing.flights.under_way(key):
         executor.waits.wait_begins(row, parked=True)
         try:

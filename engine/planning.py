@@ -16,10 +16,11 @@ from ..dag.nodes import Workflow
 from ..dag.optimize import check_names, optimize
 from ..dag.phases import moves, together
 from ..dag.plan import plan_together
+from ..dag.repeatable import OWN, Names
 from ..dag.rules import BODY_RULES, RULES
 from ..dag.rules.merge_calls import merge_calls
 from ..dag.turns import SEARCHED
-from .backends.backend import Backend, Places, Reads
+from .backends.backend import Backend, Places, Reads, names_of
 from .expanded import Expanded
 from .liveness import Liveness
 from .row import Item, RowIn
@@ -42,11 +43,14 @@ VALUE = 100
 def plan_for(
     batches: Sequence[tuple[Workflow, Sequence[RowIn]]], disable: Collection[str] = (),
     memory: float | None = None, known: Known = NOTHING, measure: Measure | None = None,
+    names: Names = OWN,
 ) -> Plan:  # fmt: skip
     """One plan for workflows that run together, each with its rows as executors take them."""
     given = ((workflow, contents(rows)) for workflow, rows in batches)
     off = rules_off(True, disable)
-    return plan_together(given, disable=off, memory=memory, known=known, measure=measure)
+    return plan_together(
+        given, disable=off, memory=memory, known=known, measure=measure, names=names
+    )
 
 
 async def planned(
@@ -58,7 +62,8 @@ async def planned(
     memory = kv_tokens(backend) if backend is not None else None
 
     def make() -> Plan:
-        return plan_for(batches, disable, memory, known, measure_for(backend, batches))
+        measure = measure_for(backend, batches)
+        return plan_for(batches, disable, memory, known, measure, names_of(backend))
 
     return make() if _few(batches) else await asyncio.to_thread(make)
 

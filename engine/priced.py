@@ -74,7 +74,8 @@ def price(
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
         if found:  # calls that are refused have no price
-            plan = make_plan(workflow, rows, disable=off, observe=observe, known=made)
+            names = backend.aliases
+            plan = make_plan(workflow, rows, disable=off, observe=observe, known=made, names=names)
             return Priced(plan, None, found)
         return price_on(
             backend, workflow, rows, expected, planned=planned, disable=disable,
@@ -97,7 +98,8 @@ def price_on(
     memory = kv_tokens(backend)
     off = rules_off(planned, disable)
     plan = make_plan(
-        workflow, rows, disable=off, observe=observe, measure=measure, memory=memory, known=made
+        workflow, rows, disable=off, observe=observe, measure=measure, memory=memory, known=made,
+        names=backend.aliases,
     )  # fmt: skip
     if workflow.live:
         return Priced(plan)
@@ -117,8 +119,9 @@ def price_on(
     counted = plan
     if set(counting) != set(off):
         counted = make_plan(
-            workflow, rows, disable=counting, measure=measure, memory=memory, known=made
-        )
+            workflow, rows, disable=counting, measure=measure, memory=memory, known=made,
+            names=backend.aliases,
+        )  # fmt: skip
         if plan.trials is not None:  # what is rehearsed follows the order that was taken
             counted = ordered(counted, tuple(positions(plan.parts[0])))
     first = _part(workflow, rows, counted, profile, counting, made)
@@ -154,5 +157,6 @@ def _part(
         return plan
     first: Sequence[Row | None] = list(islice(rows, max(1, int(plan.rows * share))))
     return make_plan(
-        workflow, first, disable=off, measure=plan.measure, memory=plan.memory, known=made
-    )
+        workflow, first, disable=off, measure=plan.measure, memory=plan.memory, known=made,
+        names=plan.names,
+    )  # fmt: skip

@@ -23,7 +23,7 @@ from ..dag.logical import Part
 from ..dag.messages import Message
 from ..dag.nodes import Agent, LLMCall, Node, ToolCall, ToolSpec, Workflow
 from ..dag.numbers import Column
-from ..dag.repeatable import deterministic
+from ..dag.repeatable import OWN, Names, deterministic
 from ..dag.sampling import Sampling
 from .backends.backend import Call
 from .expanded import Expanded
@@ -70,13 +70,14 @@ class Sharing:
         return self.flights.has(("class", found))
 
     def _settings(self, call: Call) -> Hashable:
-        """What a call asks for besides its prompt. Settings are few objects, used many times."""
+        """What a call asks for besides its prompt and its model. Settings are few objects, used
+        many times."""
         known = self._known_settings.get(id(call.sampling))
         if known is None:
             # The object is kept with its text, so that its id cannot be taken by another.
             known = self._known_settings[id(call.sampling)] = (call.sampling, repr(call.sampling))
         tools = repr(call.tools) if call.tools else ""
-        return (call.model, call.salt, call.raw, known[1], tools)
+        return (call.salt, call.raw, known[1], tools)
 
     def row_ended(self, row: RowState) -> None:
         """The row asks for nothing any more: drop what only it could have asked for."""
@@ -99,8 +100,9 @@ class Sharing:
 
     # -- found ---------------------------------------------------------------------------------
 
-    def call_key(self, call: Call) -> Hashable | None:
-        """The key of an LLM request; None when equal requests may give different texts."""
+    def call_key(self, call: Call, names: Names = OWN) -> Hashable | None:
+        """The key of an LLM request; None when equal requests may give different texts. `names`
+        says which aliases are one model."""
         if not self._found or not deterministic(call.sampling):
             return None
         digest = blake2b(digest_size=16)
@@ -109,7 +111,8 @@ class Sharing:
             text = repr(part) if not isinstance(part, str | Message) else _text(part)
             digest.update(b"%d " % len(text))
             digest.update(text.encode("utf-8", "surrogatepass"))
-        return ("call", type(call.prompt), self._settings(call), digest.digest())
+        model = names.get(call.model, call.model)
+        return ("call", type(call.prompt), model, self._settings(call), digest.digest())
 
     def tool_key(self, tool: Any, arguments: Mapping[str, Any]) -> tuple[Hashable, bool] | None:
         """The key of a tool call and whether its result may be kept; None when it must run."""

@@ -102,6 +102,21 @@ class Reads(Protocol):
 
 
 @runtime_checkable
+class HasAliases(Protocol):
+    """A backend that may know a model under several names."""
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """By alias, the first of those that name the same model."""
+        ...
+
+
+def names_of(backend: Backend | None) -> Mapping[str, str]:
+    """By alias, the one that stands for its model; those left out stand for themselves."""
+    return backend.aliases if isinstance(backend, HasAliases) else {}
+
+
+@runtime_checkable
 class Places(Protocol):
     """A backend of several workers, which holds models where a plan places them."""
 

@@ -64,6 +64,12 @@ class LocalBackend:
         self._closed = False
         self._warned = False
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """By alias, the first of those that name one directory."""
+        first = {path: alias for alias, path in reversed(self._paths.items())}
+        return {alias: first[path] for alias, path in self._paths.items()}
+
     def check(self, models: Sequence[str]) -> None:
         """Raise ConfigError for an alias that no model is given for."""
         for alias in models:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -212,6 +212,10 @@ class Workers:
                     mine = self._dispatch.homes.view(ahead, number)
                 stack.enter_context(worker.at_work(mine, step))
             yield
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return self.workers[0].aliases
 
     def characters(self, model: str, sample: str) -> float | None:
         found = (worker.characters(model, sample) for worker in self.workers)

@@ -224,6 +224,37 @@ def test_agents_and_live_programs() -> None:
     assert plan.live and plan.calls() == (0, True)
 
 
+@llm(model="one", max_tokens=8)
+def first(topic: str) -> str:
+    return f"About {topic}"
+
+
+@llm(model="two", max_tokens=8)
+def second(topic: str) -> str:
+    return f"About {topic}"
+
+
+@llm(model="two", temperature=1.0)
+def drawn(topic: str) -> str:
+    return f"About {topic}"
+
+
+@workflow
+def asked_twice(topic: str) -> list[Any]:
+    return [first(topic), second(topic), drawn(topic)]
+
+
+def test_aliases_of_one_model_are_one_model() -> None:
+    rows = [{"topic": "a"}, {"topic": "b"}]
+    apart = make_plan(asked_twice.workflow, rows)
+    alike = make_plan(asked_twice.workflow, rows, names={"one": "one", "two": "one"})
+    assert [step.merged for step in apart.steps if step.model] == [2, 2, None]
+    assert [step.merged for step in alike.steps if step.model] == [2, 0, None]
+    assert apart.prefixes is not None and alike.prefixes is not None
+    assert [len(p.roots) for p in (apart.prefixes, alike.prefixes)] == [2, 1]
+    assert alike.prefixes.computed < apart.prefixes.computed
+
+
 @llm(max_tokens=8)
 def ask(text: str, other: str) -> str:
     return f"Think about {text} and {other}."

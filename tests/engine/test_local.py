@@ -119,8 +119,22 @@ def test_aliases(model: Path) -> None:
     def other(topic: str) -> str:
         return topic
 
+    @llm(max_tokens=3)
+    def own(topic: str) -> str:
+        return topic
+
+    @plait.workflow
+    def both(topic: str) -> list[str]:
+        return [own(topic), other(topic)]
+
     with Engine(model=model, models={"small": model}) as engine:
         assert isinstance(engine.call(other, topic="x"), str)
+        run = engine.run(both, [{"topic": "x"}, {"topic": "y"}])
+        assert [one == two for one, two in run.outputs] == [True, True]
+        assert {name: seen.merged for name, seen in run.stats.nodes.items()} in (
+            {"own": 0, "other": 2},
+            {"own": 2, "other": 0},
+        )
     with Engine(model=model) as engine, pytest.raises(plait.ConfigError, match="'small'"):
         engine.run(other, [{"topic": "x"}])
 

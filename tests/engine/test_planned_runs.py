@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -315,3 +315,40 @@ def test_names_of_rules_are_checked() -> None:
             engine.run(draft, [], disable=["merging"])
         with pytest.raises(plait.ConfigError):
             Engine(backend="fake", disable=["merging"])
+
+
+class Aliased(FakeBackend):
+    """Knows one model under two names, and another."""
+
+    aliases: ClassVar[dict[str, str]] = {"default": "default", "same": "default", "big": "big"}
+
+
+@pytest.mark.parametrize(
+    ("disable", "merged"), [((), 4), (("single_flight",), 2), (("merge_calls",), 4)]
+)
+def test_calls_to_aliases_of_one_model_are_merged(disable: tuple[str, ...], merged: int) -> None:
+    """When planned, and when they turn out equal on the way; never those to another model."""
+
+    def asks(model: str) -> Any:
+        @llm(model=model)
+        def ask(topic: str) -> str:
+            return f"about {topic}"
+
+        return ask
+
+    @tool(effect="read")
+    def shout(text: str) -> str:
+        return text.upper()
+
+    default, same, big, later = (asks(m) for m in ("default", "same", "big", "same"))
+
+    @workflow
+    def flow(topic: str) -> list[str]:
+        return [default(topic), same(topic), big(topic), later(shout(topic)), default(shout(topic))]
+
+    with Engine(backend=(backend := Aliased())) as engine:
+        run = engine.run(flow, [{"topic": "a"}, {"topic": "b"}], disable=disable)
+        plain = engine.run(flow, [{"topic": "a"}, {"topic": "b"}], plan=False)
+    assert run.outputs == plain.outputs
+    assert sum(seen.merged for name, seen in run.stats.nodes.items() if "ask" in name) == merged
+    assert backend.calls == 10 - merged + 10
