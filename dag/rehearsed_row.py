@@ -114,7 +114,7 @@ class Act:
 
     def _key(self, node: Node) -> Hashable | None:
         """What equal work has in common; None for what is never equal."""
-        own = work_key(node)
+        own = work_key(node, self.world.plan.names)
         if own is None:
             return None
         return own, tuple(self._resolve(arg).number for _, arg in work_args(node))

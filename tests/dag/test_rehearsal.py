@@ -350,3 +350,22 @@ def test_the_cost_is_the_rehearsal_s_and_its_range_holds_what_lengths_may_be() -
     more = make_plan(as_workflow(ask), [{"text": text} for text in "abcd"])
     twice = cost_of(more, profile, found, plan)
     assert twice.decode_tokens == 40 and cost.seconds < twice.seconds < 2 * cost.seconds
+
+
+@llm(max_tokens=10, model="same")
+def as_ask(text: str) -> str:
+    return f"{text}"
+
+
+@pytest.mark.parametrize(("names", "calls"), [({}, 2), ({"same": "default"}, 1)])
+def test_calls_to_aliases_of_one_model_are_one_as_in_a_run(
+    names: dict[str, str], calls: int
+) -> None:
+    @workflow
+    def both(text: str) -> list[str]:
+        return [ask(text), as_ask(text)]
+
+    one, rows = Simple(), [{"text": "a"}]
+    plan = make_plan(as_workflow(both), rows, disable=["merge_calls"], names=names)
+    rehearse(plan, [rows], Estimates(), Stage({"default": one, "same": one}))
+    assert len(one.asks) == calls
