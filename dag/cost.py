@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .estimates import Known
+from .rehearsed import Outgrown
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class RehearsedCost:
     tool_calls: int = 0
     tool_seconds: float = 0.0
     """Summed over those calls, which overlap with each other and with the engine."""
+    outgrown: Outgrown | None = None
+    """The first of the failed calls."""
 
 
 def _rounded(value: Any) -> Any:

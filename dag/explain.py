@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .cost import Cost, NodeCost
     from .logical import Plan
     from .prefixes import Prefixes
+    from .rehearsed import Outgrown
 
 SHOWN = 96
 LINKS = 5
@@ -184,11 +185,20 @@ def _memory(cost: Cost) -> Iterator[str]:
         out, back = seconds_text(found.offload_seconds), seconds_text(found.restore_seconds)
         gone, came = f"{found.offloaded_tokens:,} tokens", f"{found.restored_tokens:,}"
         yield f"KV on the host: {gone} offloaded in {out}, {came} restored in {back}"
-    if found.failed_calls:
-        yield f"too long: {_count(found.failed_calls, 'call')} would outgrow the KV memory and fail"
+    if found.outgrown is not None:
+        yield _outgrown(found.outgrown, found.failed_calls)
     # Where no tool runs, it is the time from one call to the next.
     if found.tool_seconds and found.idle_seconds > cost.seconds / 100:
         yield f"waiting: {seconds_text(found.idle_seconds)} in which only tools run"
+
+
+def _outgrown(one: Outgrown, calls: int) -> str:
+    others = f" (and {_count(calls - 1, 'other call')})" if calls > 1 else ""
+    return (
+        f"too long: {one.node}, row {one.row!r}{others}: prompt and answer would have "
+        f"{one.tokens:,} tokens, and the KV memory of model {one.model!r} has room for "
+        f"{one.room:,}: give more --kv-memory"
+    )
 
 
 def seconds_text(seconds: float) -> str:

@@ -118,6 +118,7 @@ def _with(cost: Cost, found: Rehearsed, plan: Plan, profile: Profile) -> Cost:
         sum(u.host_tokens for u in used), sum(u.offloaded_tokens for u in used),
         sum(u.restored_tokens for u in used),
         sum(made for made, _ in tools), sum(made * each for made, each in tools),
+        found.outgrown,
     )  # fmt: skip
     return replace(
         cost, seconds=found.seconds, prefill_seconds=prefill, decode_seconds=decode,

@@ -17,13 +17,14 @@ from .ahead import Ahead
 from .dispatching import Dispatching
 from .estimates import Estimates
 from .expected import expected
+from .identity import row_id
 from .imagined import Imagination, Imagined
 from .logical import Plan, positions
 from .names import counted_name
 from .nodes import Agent, LLMCall, Node, ToolCall
 from .numbering import Row
 from .observed import Sketch
-from .rehearsed import Rehearsed, Tasks
+from .rehearsed import Outgrown, Rehearsed, Tasks
 from .rehearsed_device import Device
 from .rehearsed_fleet import Fleet
 from .rehearsed_heads import Heads
@@ -120,10 +121,10 @@ class Rehearsal:
             number, place = following
             row = self.rows[number][place]
             if row is not None:
-                self._begin(number, row)
+                self._begin(number, row, place)
         self._admitting = False
 
-    def _begin(self, part: int, row: Row) -> None:
+    def _begin(self, part: int, row: Row, place: int) -> None:
         workflow = self.plan.parts[part].workflow
         self.found.rows += 1
         self._room.rows += 1
@@ -135,7 +136,8 @@ class Rehearsal:
             self.found.seconds = self.now
             self._admit()
 
-        standing = Standing(next(self._ranks), self._room, self._ahead[part])
+        known = row_id(row, place)
+        standing = Standing(next(self._ranks), self._room, known, self._ahead[part])
         Act(self, workflow, inputs, (), standing, ended).start()
 
     def moves(self, row: Standing, calls: int = 0, tools: int = 0, others: int = 0) -> None:
@@ -208,6 +210,9 @@ class Rehearsal:
             answers.add(length)
             counted.computed += end.computed
             counted.seconds += self.now - began
+            if end.room is not None and self.found.outgrown is None:
+                name, tokens = counted_name(act.way, node.id), len(prompt) + length
+                self.found.outgrown = Outgrown(name, node.model, act.row.row, tokens, end.room)
             self.at(LATENCY, over)
 
         act.row.moves(calls=1)

@@ -27,6 +27,22 @@ class Rehearsed:
     waited: float = 0.0
     """Seconds in which no worker computes: only tools run."""
     rows: int = 0
+    outgrown: Outgrown | None = None
+    """The first call that the KV memory could not hold even alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgrown:
+    """A call whose prompt and answer its model's KV memory cannot hold."""
+
+    node: str
+    """The name under which a run counts it."""
+    model: str
+    row: str | int
+    tokens: int
+    """Of both."""
+    room: int
+    """Tokens that the memory holds."""
 
 
 @dataclass(slots=True)

@@ -34,6 +34,8 @@ class Done:
     number: int
     computed: int
     """Prompt tokens that were not in the cache."""
+    room: int | None = None
+    """Tokens that the KV memory holds, for a call that is over because it needs more."""
 
 
 @dataclass(frozen=True, slots=True)

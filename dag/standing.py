@@ -35,6 +35,8 @@ class Standing:
     rank: int
     """Its place in the order in which rows begin."""
     room: Room
+    row: str | int
+    """Its identity."""
     ahead: Ahead | None = field(default=None, repr=False)
     """What the plan knows of the row's work, where several models may have to take turns."""
     calls: int = 0

@@ -144,7 +144,7 @@ class Rehearsing:
                 return Stepped(0.0, ())
             self._forget(stuck.request, now)
             self.used.failed += 1
-            return Stepped(0.0, (Done(stuck.request.number, 0),))
+            return Stepped(0.0, (Done(stuck.request.number, 0, self._pages * self._page_size),))
         seconds = self._seconds(chunks) + self._mover.passed()
         end = now + seconds
         sampled = [c.request for c in chunks if c.samples]

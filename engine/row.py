@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..dag.errors import PlaitError, RowError
+from ..dag.identity import row_id as row_id
 from .generation import Generation, Usage
 from .values import to_json
 
@@ -134,11 +135,3 @@ class RowState:
         if error is not None:
             return Row(self.id, "error", None, Failure.of(error), usage, seconds, self.index)
         return Row(self.id, "ok", output, None, usage, seconds, self.index)
-
-
-def row_id(row: Mapping[str, Any], index: int) -> str | int:
-    """A row's identity: its `id` if that is a number or a text with something in it, else its
-    position (an empty cell of a CSV file names no row)."""
-    id = row.get("id", index)
-    usable = isinstance(id, str | int) and not isinstance(id, bool) and id != ""
-    return id if usable else index

@@ -342,6 +342,29 @@ def test_what_never_fits_fails_and_the_others_go_on() -> None:
     assert [done.number for done in ended] == [2] and model.used.failed == 2
 
 
+def test_the_first_call_that_outgrows_the_memory_is_named(model: Path) -> None:
+    """The prompt fits, and its answer does not: who asks for it, and how much there is."""
+    with Engine(model=model, kv_memory=300_000) as engine:
+        reader = backend_of(engine).llm("default")
+        frame = len(reader.encode([user("")]))
+        text = "x" * (reader.kv_tokens - frame - 3)
+        tokens = len(reader.encode([user(text + " What is it?")]))
+        text = text[: reader.kv_tokens - 3 - tokens]
+        rows = [{"text": "short"}, {"id": "long", "text": text}, {"text": text + "y"}]
+        found = price_on(backend_of(engine), as_workflow(read), rows, Estimates()).cost
+        run = engine.run(read, rows)
+    assert found is not None and found.rehearsed is not None
+    one = found.rehearsed.outgrown
+    failed = [row.id for row in run if row.error is not None]
+    assert one is not None and failed == ["long", 2] and found.rehearsed.failed_calls == 2
+    assert (one.node, one.model, one.row) == ("read", "default", "long")
+    assert (one.tokens, one.room) == (reader.kv_tokens - 3 + TOKENS, reader.kv_tokens)
+    line = next(line for line in told_cost(found).splitlines() if line.startswith("too long: "))
+    assert "read, row 'long' (and 1 other call): prompt and answer would have " in line
+    assert f"{one.tokens:,} tokens" in line and f"has room for {one.room:,}" in line
+    assert json.loads(json.dumps(found.as_dict()))["rehearsed"]["outgrown"]["row"] == "long"
+
+
 def test_history_is_kept_beside_runs_and_added_up(tmp_path: Path, engine: Engine) -> None:
     run, _ = learned(engine, ROWS[:4])
     runs = tmp_path / "runs"
