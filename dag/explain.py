@@ -136,7 +136,7 @@ def told_cost(cost: Cost) -> str:
     tools = f", tools {seconds_text(cost.tool_seconds)} of it" if cost.tool_seconds else ""
     whole = f"{cost.seconds:.2f} s{between}"
     return "\n".join((
-        f"expected: {most}{whole}, bound by {cost.bound}: {parts}{loads}",
+        f"expected: {whole}, bound by {cost.bound}: {parts}{loads}",
         f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
         f"critical path: {cost.path_seconds:.2f} s{tools}: {chain(cost.path)}",
         *_workers(cost),

@@ -37,7 +37,7 @@ def _whole(facts: Facts, nodes: list[Account]) -> Iterator[Cells]:
     rehearsed = cost.get("rehearsed") or {}
     most = "at most " if cost.get("known") == "limit" else ""
     between = f" ({short_time(cost['low'])} to {short_time(cost['high'])})" if cost else ""
-    yield _row("time", cost.get("seconds"), facts.wall, short_time, between, most)
+    yield _row("time", cost.get("seconds"), facts.wall, short_time, between)
     if "seconds" in facts.predicted and len(facts.sessions) == 1:
         known = short_time(facts.predicted["seconds"])
         on = ", on one device" if _devices(facts) > 1 else ""

@@ -118,6 +118,14 @@ def test_a_side_of_a_branch_begins_when_the_condition_is_known() -> None:
     assert cost.path_seconds > 0.1 + 20 * 0.1
 
 
+def test_the_most_is_said_of_lengths_and_a_range_of_seconds() -> None:
+    cost = cost_of(plan_of(ask, [{"text": "a"}]), PROFILE)
+    assert cost.known == "limit" and cost.low < cost.seconds < cost.high
+    expected, generate, *_ = told_cost(cost).splitlines()
+    assert expected.startswith("expected: ") and " to " in expected and "at most" not in expected
+    assert generate.startswith("generate: at most 10 tokens")
+
+
 def test_models_that_take_turns_are_loaded_again() -> None:
     @workflow
     def turns(text: str) -> str:

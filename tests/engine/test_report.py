@@ -216,6 +216,9 @@ def test_a_report_puts_the_plan_beside_the_run_whatever_its_size(
     # Costs are known of this fake model, but it cannot be rehearsed.
     assert whole["KV tokens at the peak"][0] == "not predicted" != whole["time"][0]
     assert "summed up, not rehearsed" in parsed(page).text
+    # Answers are as long as they may be, which bounds their tokens and not the seconds.
+    assert whole["generated tokens"][0].startswith("at most ")
+    assert whole["time"][0].count(" to ") == 1 and "at most" not in whole["time"][0]
     assert nodes["node"][:3] == ["asked for", "predicted", "made"]
     assert nodes["draft"][:3] == [f"{rows:,}", str(distinct), str(distinct)]
 
