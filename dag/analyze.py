@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .cost import loads_of
 from .names import named_nodes
 from .nodes import Agent, LLMCall, ToolCall
 
@@ -71,6 +72,7 @@ def whole(cost: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[s
     """
     rehearsed, engine = cost.get("rehearsed") or {}, stats.get("engine") or {}
     tools = [node for node in stats["nodes"].values() if node.get("operator") == "ToolCall"]
+    loads = loads_of(cost["loads"], cost["workers"])
     pairs = {
         "seconds": (cost["seconds"], stats["seconds"]),
         "engine_seconds": (
@@ -81,18 +83,12 @@ def whole(cost: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[s
             rehearsed.get("tool_seconds") or None, sum(node["seconds"] for node in tools),
         ),
         "kv_peak_tokens": (rehearsed.get("kv_peak_tokens"), engine.get("kv_peak_tokens")),
-        "loads": (max(loads_of(cost), engine.get("models", 0)), engine.get("loads")),
+        "loads": (max(loads, engine.get("models", 0)), engine.get("loads")),
     }  # fmt: skip
     return {
         name: {"predicted": predicted, "actual": actual}
         for name, (predicted, actual) in pairs.items() if None not in (predicted, actual)
     }  # fmt: skip
-
-
-def loads_of(cost: Mapping[str, Any]) -> int:
-    """Loads of models, also of the first, which several workers have when they begin."""
-    there = 1 if cost["workers"] > 1 else 0
-    return len(cost["loads"]) + there
 
 
 def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,6 +98,12 @@ class RehearsedCost:
     """Summed over those calls, which overlap with each other and with the engine."""
     outgrown: Outgrown | None = None
     """The first of the failed calls."""
+
+
+def loads_of(loads: Sequence[str], workers: int) -> int:
+    """Loads of models in all: those that a cost lists, and that of the first model, which several
+    workers have when they begin."""
+    return len(loads) + (workers > 1)
 
 
 def _rounded(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from .cost import loads_of
 from .steps import Step
 
 if TYPE_CHECKING:
@@ -129,20 +130,27 @@ def told_cost(cost: Cost) -> str:
     most = "at most " if cost.known == "limit" and cost.decode_tokens else ""
     between = f" ({seconds_text(cost.low)} to {seconds_text(cost.high)})" if cost.high else ""
     parts = f"prefill {cost.prefill_seconds:.2f} s, decode {cost.decode_seconds:.2f} s"
-    order = f" ({' -> '.join(cost.loads)})"
-    loads = f", {_count(len(cost.loads), 'model load')} {cost.load_seconds:.2f} s{order}"
-    loads = loads if cost.loads else ", no model load"
     steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
     tools = f", tools {seconds_text(cost.tool_seconds)} of it" if cost.tool_seconds else ""
     whole = f"{cost.seconds:.2f} s{between}"
     return "\n".join((
-        f"expected: {whole}, bound by {cost.bound}: {parts}{loads}",
+        f"expected: {whole}, bound by {cost.bound}: {parts}, {_loads(cost)}",
         f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
         f"critical path: {cost.path_seconds:.2f} s{tools}: {chain(cost.path)}",
         *_workers(cost),
         *_tools(cost),
         *_memory(cost),
     ))  # fmt: skip
+
+
+def _loads(cost: Cost) -> str:
+    """Loads of models; those that are there when the first row begins take none of the seconds."""
+    if not cost.loads:
+        asks = cost.prefill_tokens or cost.decode_tokens
+        return "each model loaded once before the first row" if asks else "no model load"
+    count = _count(loads_of(cost.loads, cost.workers), "model load")
+    but = "all but the first in " if cost.workers > 1 else ""
+    return f"{count} {but}{cost.load_seconds:.2f} s ({' -> '.join(cost.loads)})"
 
 
 KNOWN = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...dag.analyze import loads_of
+from ...dag.cost import loads_of
 from ...dag.explain import chain
 from .accounts import Account
 from .charts import short_time
@@ -85,7 +85,8 @@ def _loads(facts: Facts) -> Cells:
     if not cost:
         predicted = UNKNOWN
     elif cost["loads"]:
-        count, but = loads_of(cost), "all but the first in " if cost["workers"] > 1 else ""
+        count = loads_of(cost["loads"], cost["workers"])
+        but = "all but the first in " if cost["workers"] > 1 else ""
         order = chain(cost["loads"], " → ")
         predicted = f"{count}, {but}{short_time(cost['load_seconds'])}: {order}"
     else:

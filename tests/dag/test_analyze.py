@@ -7,8 +7,9 @@ from typing import Any
 
 import plait
 from plait import workflow
-from plait.dag.analyze import analysis, compare, history, loads_of
+from plait.dag.analyze import analysis, compare, history
 from plait.dag.cost import Cost, NodeCost, RehearsedCost
+from plait.dag.explain import told_cost
 from plait.dag.nodes import Workflow
 from plait.dag.plan import Plan, make_plan, plan_together
 
@@ -102,7 +103,14 @@ def test_the_batch_as_a_whole_is_compared_as_far_as_both_sides_are_known() -> No
     whole = compare(PLAN, said, actual)[-1]
     assert whole["kv_peak_tokens"] == {"predicted": 640, "actual": 700}
     assert whole["loads"] == {"predicted": 2, "actual": 3}, "every model once at least"
-    assert loads_of({"loads": ["a"], "workers": 2}) == 2 > loads_of({"loads": ["a"], "workers": 1})
+    assert "each model loaded once before the first row" in told_cost(
+        replace(said, prefill_tokens=9)
+    )
+    for workers, loads in ((1, 1), (2, 2)):  # several have the first model when they begin
+        one = replace(said, loads=("a",), workers=workers)
+        alone = {**actual, "engine": {**told, "models": 1}}
+        assert compare(PLAN, one, alone)[-1]["loads"]["predicted"] == loads
+        assert f"{loads} model load" in told_cost(one)
     text = analysis(PLAN, said, actual)
     for line in (
         "engine at work: 0.25 s predicted, 0.50 s actual",
