@@ -7,19 +7,20 @@ every item of a list that the row knows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..dag.arg import Arg, Args, refs, resolve
 from ..dag.errors import PlaitError
+from ..dag.identity import row_id
 from ..dag.messages import Message, Prompt, user
 from ..dag.names import counted_name, named_nodes
 from ..dag.nodes import Const, LLMCall, Map, Project, Workflow
 from ..dag.numbering import Row
 from ..dag.template import Template, Text, project
-from .row import row_id
+from .backends.local import MAX_CHARS_PER_TOKEN
 from .values import read_inputs
 
 
@@ -42,13 +43,21 @@ class Oversized:
     model: str
     row: str | int
     tokens: int
-    """Of the part that is known."""
+    """Of the part that is known; of a text that is refused for its characters, the fewest that it
+    can have."""
     room: int
     """Tokens that a prompt may have."""
     limit: str
     """What sets this room: "context" or "KV memory"."""
-    rows: int
-    """Rows whose prompts are too long."""
+    places: frozenset[int]
+    """Places of the rows whose prompts are too long."""
+    place: int
+    """That of the row with the longest."""
+
+    @property
+    def rows(self) -> int:
+        """Rows whose prompts are too long."""
+        return len(self.places)
 
     def __str__(self) -> str:
         others = f" (and those of {self.rows - 1} other rows)" if self.rows > 1 else ""
@@ -60,43 +69,84 @@ class Oversized:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        names = ("node", "model", "row", "tokens", "room", "limit", "rows")
+        return {name: getattr(self, name) for name in names}
 
 
 def oversized(
-    workflow: Workflow, rows: Collection[Row | None], models: Mapping[str, Reader]
+    workflow: Workflow, rows: Iterable[Row | None], models: Mapping[str, Reader]
 ) -> list[Oversized]:
-    """The calls of a workflow that some rows make with prompts their models refuse."""
-    calls = {name: n.model for name, n in named_nodes(workflow) if isinstance(n, LLMCall)}
-    longest: dict[str, list[tuple[str | int, Prompt]]] = {name: [] for name in calls}
+    """The calls of a workflow that some rows make with prompts their models refuse. Calls of models
+    that are not given are not looked at."""
+    calls = {
+        name: n.model for name, n in named_nodes(workflow)
+        if isinstance(n, LLMCall) and n.model in models
+    }  # fmt: skip
+    rooms = {alias: _room(model) for alias, model in models.items()}
+    longest: dict[str, tuple[int, int, str | int]] = {}
+    places: dict[str, set[int]] = {}
     for place, row in enumerate(rows):
-        if row is None:
-            continue
-        for name, prompt in _prompts(workflow, row):
-            size = sum(len(m.content) for m in prompt)
-            if size >= _room(models[calls[name]])[0]:  # a token is a character at least
-                longest[name].append((row_id(row, place), prompt))
-    found = (_longest(name, longest[name], alias, models[alias]) for name, alias in calls.items())
-    return [one for one in found if one is not None]
+        for name, prompt in _prompts(workflow, row) if row is not None else ():
+            alias = calls.get(name)
+            # A token is a character at least.
+            if row is None or alias is None or _size(prompt) < rooms[alias][0]:
+                continue
+            tokens = _tokens(models[alias], prompt)
+            if tokens > rooms[alias][0]:
+                places.setdefault(name, set()).add(place)
+                if name not in longest or tokens > longest[name][0]:
+                    longest[name] = (tokens, place, row_id(row, place))
+    found = []
+    for name, alias in calls.items():
+        if name in longest:
+            tokens, place, id = longest[name]
+            over = frozenset(places[name])
+            found.append(Oversized(name, alias, id, tokens, *rooms[alias], over, place))
+    return found
 
 
-def _longest(
-    name: str, prompts: list[tuple[str | int, Prompt]], alias: str, model: Reader
-) -> Oversized | None:
-    room, limit = _room(model)
-    found = [(_tokens(model, prompt), row) for row, prompt in prompts]
-    over = [(tokens, row) for tokens, row in found if tokens > room]
-    if not over:
-        return None
-    tokens, row = max(over, key=lambda one: one[0])
-    return Oversized(name, alias, row, tokens, room, limit, len({row for _, row in over}))
+class Fitting(Collection[Row | None]):
+    """Rows without those at some places, which stay as None."""
+
+    def __init__(self, rows: Collection[Row | None], over: Set[int]) -> None:
+        self._rows, self._over = rows, over
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row is one for one in self)
+
+    def __iter__(self) -> Iterator[Row | None]:
+        return (None if i in self._over else row for i, row in enumerate(self._rows))
 
 
-def _tokens(model: Reader, prompt: Prompt) -> int:
+def _size(prompt: Sequence[Message]) -> int:
+    """Characters of a prompt."""
+    return sum(len(m.content) for m in prompt)
+
+
+def _tokens(model: Reader, prompt: list[Message]) -> int:
+    """Tokens of a prompt. One that is refused for its characters is not tokenized whole: the
+    fewest that it can have."""
+    most = model.max_context * MAX_CHARS_PER_TOKEN
     try:
-        return len(model.encode(prompt))
+        if _size(prompt) <= most:
+            return len(model.encode(prompt))
+        return max(
+            len(model.encode(_beginning(prompt, most))), _size(prompt) // MAX_CHARS_PER_TOKEN
+        )
     except PlaitError:
         return 0  # refused for what is in it: the row will say so
+
+
+def _beginning(prompt: Sequence[Message], most: int) -> list[Message]:
+    """So many characters of a prompt."""
+    kept = []
+    for message in prompt:
+        kept.append(replace(message, content=message.content[:most]))
+        most = max(0, most - len(message.content))
+    return kept
 
 
 def _room(model: Reader) -> tuple[int, str]:

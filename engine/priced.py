@@ -26,7 +26,7 @@ from .backends.local import LocalBackend
 from .backends.placing import placement_for
 from .known import make_known_calls_now
 from .options import DEFAULT_WINDOW
-from .oversized import Oversized, oversized
+from .oversized import Fitting, Oversized, oversized
 from .planning import kv_tokens, merges, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import opened, rehearse_on
@@ -48,6 +48,8 @@ class Priced:
     cost: Cost | None = None
     oversized: Sequence[Oversized] = ()
     """Prompts that are too long for their models."""
+    left_out: int = 0
+    """Rows with such prompts, which the cost leaves out."""
 
 
 def price(
@@ -73,14 +75,18 @@ def price(
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
-        if found:  # calls that are refused have no price
+        # Rows that fail at once are not what a run is made for: their places stay empty.
+        over = frozenset[int]().union(*(one.places for one in found))
+        fitting = Fitting(rows, over) if over else rows
+        if over and not any(row is not None for row in fitting):
             names = backend.aliases
             plan = make_plan(workflow, rows, disable=off, observe=observe, known=made, names=names)
-            return Priced(plan, None, found)
-        return price_on(
-            backend, workflow, rows, expected, planned=planned, disable=disable,
+            return Priced(plan, None, found, len(over))
+        priced = price_on(
+            backend, workflow, fitting, expected, planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window, made=made, devices=devices,
         )  # fmt: skip
+        return replace(priced, oversized=found, left_out=len(over))
 
 
 def price_on(

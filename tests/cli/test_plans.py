@@ -158,6 +158,7 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(here: Path, pla
     (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
     assert "draft, row 'r9000' (and those of 1 other rows)" in line and "--kv-memory" in line
     assert "KV memory of model 'default' has room for" in line
+    assert "left out of the price: 2 rows" in told.out and "expected: " in told.out
     ran = plait("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
     assert ran.code == 2
     errors = {row["id"]: row["error"] for row in read(here / "o.jsonl")}

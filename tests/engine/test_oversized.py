@@ -18,6 +18,7 @@ class Words:
 
     def encode(self, prompt: Prompt) -> list[int]:
         assert not isinstance(prompt, str)
+        assert sum(len(m.content) for m in prompt) <= 64 * self.max_context
         return [0] * sum(len(m.content.split()) for m in prompt)
 
 
@@ -49,6 +50,12 @@ def test_the_longest_prompt_of_a_call_is_named_with_its_row() -> None:
     (one,) = found(draft, *rows)
     assert (one.node, one.row, one.tokens, one.room, one.rows) == ("draft", 2, 14, 10, 2)
     assert one.limit == "KV memory"
+
+
+def test_of_a_text_that_is_refused_for_its_characters_no_more_is_tokenized() -> None:
+    (one,) = found(draft, {"topic": words(300_000), "style": ""})
+    characters = 300_000 * len("word ")
+    assert 10 < one.tokens == characters // 64 < 300_000
 
 
 def test_bodies_of_maps_over_known_lists_are_looked_at() -> None:

@@ -16,7 +16,7 @@ from plait.dag.workflow import as_workflow
 from plait.engine import priced
 from plait.engine.backends.local import LocalBackend
 from plait.engine.planning import kv_tokens
-from plait.engine.priced import price, price_on
+from plait.engine.priced import Priced, price, price_on
 from plait.engine.rehearsing import rehearse_on
 
 from .llm import models
@@ -241,6 +241,27 @@ def test_a_row_that_the_model_refuses_does_not_keep_the_others_from_a_price(
     assert found.cost is not None and found.cost.decode_tokens > 0
     long = [{"question": "\ud800" + "b" * 100_000}]
     assert not price(as_workflow(sketch), long, {"small": path}, kv_memory="300KB").oversized
+
+
+def test_rows_that_are_too_long_are_left_out_of_the_price(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = str(models.save_with_tokenizer(tmp_path_factory.mktemp("long")))
+    rows: list[Any] = [{"question": "a"}, {"question": "b" * 5_000}, {"question": "c"}]
+
+    def priced_for(given: list[Any]) -> Priced:
+        return price(as_workflow(sketch), given, {"small": path}, kv_memory="300KB")
+
+    found, short = priced_for(rows), priced_for([rows[0], None, rows[2]])
+    (one,) = found.oversized
+    assert (one.node, one.row, one.rows) == ("sketch", 1, 1) and one.tokens > 5_000 > one.room
+    assert found.left_out == 1 and short.left_out == 0 and not short.oversized
+    assert found.cost is not None and found.cost.rehearsed is not None and short.cost is not None
+    assert found.cost.rehearsed.nodes["sketch"].calls == 2
+    assert found.cost.decode_tokens == short.cost.decode_tokens > 0
+    assert found.cost.seconds == pytest.approx(short.cost.seconds, rel=0.01)
+    nothing = priced_for([rows[1]])
+    assert nothing.cost is None and nothing.left_out == 1 and nothing.oversized
 
 
 def test_a_run_is_planned_by_the_tokens_of_its_model_as_a_price_is(engine: Engine) -> None:

@@ -96,6 +96,7 @@ def explain(
         extra: dict[str, Any] = {"cost": found.cost.as_dict()} if found.cost else {}
         if found.oversized:
             extra["oversized"] = [one.as_dict() for one in found.oversized]
+            extra["left_out"] = found.left_out
         if session is not None:
             extra["analysis"] = compare(found.plan, found.cost, session["stats"])
         if verbose:
@@ -109,5 +110,8 @@ def explain(
         print(told_cost(found.cost))
     for one in found.oversized:
         print(one)
+    if found.left_out:
+        left = "1 row" if found.left_out == 1 else f"{found.left_out:,} rows"
+        print(f"left out of the price: {left} with prompts that are too long")
     if session is not None:
         print(analysis(found.plan, found.cost, session["stats"]))
