@@ -20,6 +20,7 @@ from .admission import Admission, Entry, entries
 from .agent import run_agent
 from .backends.backend import Backend, names_of
 from .expansion import run_loop, run_map
+from .forewarning import forewarn
 from .heads import Heads
 from .hoisting import Hoisting
 from .known import count, make_known_calls
@@ -128,6 +129,7 @@ class Executor:
             plan = await planned([(self.workflow, rows)], disable, known, self.backend)
             plan = await arranged(plan, self.backend, expected)
             plan = await in_best_order(plan, rows, self.backend, self.options)
+            await forewarn(self.workflow, rows, self.backend)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 

@@ -82,7 +82,7 @@ def oversized(
         name: n.model for name, n in named_nodes(workflow)
         if isinstance(n, LLMCall) and n.model in models
     }  # fmt: skip
-    rooms = {alias: _room(model) for alias, model in models.items()}
+    rooms = {alias: room_of(model) for alias, model in models.items()}
     longest: dict[str, tuple[int, int, str | int]] = {}
     places: dict[str, set[int]] = {}
     for place, row in enumerate(rows):
@@ -149,7 +149,8 @@ def _beginning(prompt: Sequence[Message], most: int) -> list[Message]:
     return kept
 
 
-def _room(model: Reader) -> tuple[int, str]:
+def room_of(model: Reader) -> tuple[int, str]:
+    """Tokens that a prompt may have, and what says so."""
     context, memory = model.max_context - 1, model.kv_tokens - 1
     return (memory, "KV memory") if memory < context else (context, "context")
 

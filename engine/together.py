@@ -10,6 +10,7 @@ from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from .backends.backend import Backend
 from .executor import Executor
+from .forewarning import forewarn
 from .known import make_known_calls
 from .options import Options
 from .planning import arranged, as_written, first_models, left, planned, sharings
@@ -34,6 +35,8 @@ async def run_together(
     known = await make_known_calls([(w, len(rows)) for w, rows in batches], options.disable)
     plan = await planned(batches, options.disable, known, backend)
     plan = await arranged(plan, backend)
+    for workflow, rows in batches:
+        await forewarn(workflow, rows, backend)
     executors = [Executor(workflow, backend, options) for workflow, _ in batches]
     shared = sharings(plan, options.disable)
     for part, (executor, sharing) in enumerate(zip(executors, shared, strict=True)):

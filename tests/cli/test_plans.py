@@ -150,7 +150,9 @@ def test_a_run_in_several_starts_is_compared_whole(here: Path, plait: Plait) -> 
     assert ended.code == 1 and "r is a run of the workflow 'report', not of 'another'" in ended.err
 
 
-def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(here: Path, plait: Plait) -> None:
+def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
+    here: Path, plait: Plait, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [{"id": f"r{n}", "topic": " ".join(["word"] * n)} for n in (5, 300, 9_000)]
     write_rows(here / "rows.jsonl", rows)
     told = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--kv-memory", "2MiB")
@@ -159,8 +161,11 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(here: Path, pla
     assert "draft, row 'r9000' (and those of 1 other rows)" in line and "--kv-memory" in line
     assert "KV memory of model 'default' has room for" in line
     assert "left out of the price: 2 rows" in told.out and "expected: " in told.out
-    ran = plait("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
+    run = ("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
+    with caplog.at_level("WARNING", logger="plait"):
+        ran = plait(*run, "--run-dir", "r")
     assert ran.code == 2
+    assert [record.getMessage() for record in caplog.records] == [line], "before the run as well"
     errors = {row["id"]: row["error"] for row in read(here / "o.jsonl")}
     assert errors["r5"] is None
     for id in ("r300", "r9000"):
