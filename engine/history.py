@@ -92,8 +92,9 @@ def to_session(workflow: Workflow, folder: Path, models: Mapping[str, str]) -> d
 
 
 def expected(workflow: Workflow, session: Mapping[str, Any]) -> Estimates:
-    """What was expected when a run began; from what it then did, only where that is not known."""
+    """What was expected when a run began, as somebody said (`given`) or earlier runs had shown;
+    from what it then did, only where that is not known."""
     before = {key: Observed.of(seen) for key, seen in session.get("expected", {}).items()}
     if before or "expected" in session:
-        return Estimates(before)
+        return Estimates(before, given=session.get("given", {}))
     return Estimates(sample=observed(workflow, session["stats"]))

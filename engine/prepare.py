@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dag.errors import ConfigError, InputError, WorkflowError
+from ..dag.hints import read_hints
 from ..dag.nodes import Workflow
 from .batch import Batch, now
 from .history import to_session
@@ -68,6 +69,7 @@ def prepare_retry(run_dir: Path) -> Batch:
         raise InputError(
             f"{run.config} was written by another version of plait: {error}"
         ) from error
+    settings = replace(settings, expect=())  # it was said of the workflow as it was then
     loaded = load(settings.target)
     workflow = checked(loaded, settings)
     with Spool(settings, run, resume=True) as spool:
@@ -103,6 +105,7 @@ def begin(
 ) -> Batch:  # fmt: skip
     """Open the record of a run for a further start, and say in run.json that it has begun."""
     try:
+        given = dict(read_hints(workflow, settings.expect))
         lock = run.lock()
         found = mend(run.out, drop_errors=retry)
         before = {id: status for id, status in found.items() if id in rows.lines}
@@ -113,7 +116,8 @@ def begin(
             "cwd": os.getcwd(), "versions": versions(), "platform": platform.platform(),
         }  # fmt: skip
         known = to_session(workflow, run.path.parent, settings.models)
-        config["sessions"].append({"status": "running", "started": now(), "expected": known})
+        start = {"status": "running", "started": now(), "expected": known, "given": given}
+        config["sessions"].append(start)
         run.write(config)
     except BaseException:
         engine.close()

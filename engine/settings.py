@@ -43,6 +43,8 @@ class Settings:
     """Several, in the place of `device`; calls are divided."""
     host_memory: str | None = None
     """For KV of each model that is cheaper to move to the host than to compute."""
+    expect: Sequence[str] = ()
+    """What is said of nodes, such as `draft=40` tokens or `look_up=0.5` seconds."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

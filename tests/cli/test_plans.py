@@ -233,3 +233,33 @@ def test_a_second_run_says_what_orders_it_tried(
         {r["id"]: r["output"] for r in read(rows / f"{n}.jsonl")} for n in ("first", "second")
     ]
     assert outputs[0] == outputs[1]
+
+
+def test_a_run_follows_what_is_said_of_its_nodes(
+    rows: Path, plait: Plait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an earlier run: its orders are tried, and what was said is beside what it did."""
+    monkeypatch.setattr("plait.engine.trials.SHARE", 100.0)
+    run = ("run", "wf.py", "-i", "rows.jsonl", "--model", "demo", "-o", "out.jsonl")
+    said = ("--expect", "draft=7", "--expect", "shout=0.5")
+    assert plait(*run, *said, "--run-dir", "said").code == 0
+    plan = json.loads((rows / "said" / "plan.json").read_text("utf-8"))
+    assert plan["order"]["orders"] >= 1
+    cost = json.loads((rows / "said" / "run.json").read_text("utf-8"))["sessions"][0]["cost"]
+    assert (
+        cost["known"] == "given" and cost["rehearsed"]["nodes"]["draft"]["generated_tokens"] == 14
+    )
+    told = plait("explain", "wf.py", "-i", "rows.jsonl", "--analyze", "said", "--model", "demo")
+    assert "lengths of answers as given" in told.out and "shout took" in told.out
+    loads = "model loads: 1 predicted, 1 actual"
+    assert loads in told.out and "each model loaded once before the first row" in told.out
+
+
+def test_what_cannot_be_of_a_node_is_refused_before_a_run(rows: Path, plait: Plait) -> None:
+    wrong = ("--expect", "draft=9999", "--expect", "drfat=1", "--expect", "draft=many")
+    for command in ((*RUN, "--run-dir", "r"), ("explain", "wf.py", "-i", "rows.jsonl")):
+        ended = plait(*command, *wrong)
+        assert ended.code == 1 and ended.out == ""
+        assert "draft=9999 contradicts its max_tokens" in ended.err and "'drfat'" in ended.err
+        assert "'draft=many' is not NODE=NUMBER" in ended.err
+    assert not (rows / "r").exists()

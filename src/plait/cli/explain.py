@@ -11,6 +11,7 @@ import typer
 from .options import (
     Devices,
     Disable,
+    Expect,
     HostMemory,
     Json,
     Memory,
@@ -53,11 +54,7 @@ def explain(
         Path | None,
         typer.Option(metavar="RUN_DIR", help="Put what a run has done beside the plan."),
     ] = None,
-    expect: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE=NUMBER",
-                     help="Tokens of an LLM's answers, or seconds of a tool; again for more."),
-    ] = None,
+    expect: Expect = None,
     runs: Annotated[
         Path,
         typer.Option(metavar="DIR", help="Earlier runs, which say how long answers and tools are."),
@@ -84,7 +81,7 @@ def explain(
     session = all_starts(analyze, graph.name) if analyze is not None else None
     asked = models_of(model, models) if model or models or devices else {}
     known = expected(graph, session) if session is not None else estimates(runs, asked)
-    known = replace(known, given=read_hints(graph, expect or ()))
+    known = replace(known, given={**known.given, **read_hints(graph, expect or ())})
     found = price(
         graph, given, asked, known=known,
         planned=not no_plan, disable=disable or (), observe=told, calibrate=calibrate,

@@ -30,6 +30,11 @@ Disable = Annotated[
     list[str] | None,
     typer.Option("--disable", metavar="RULE", help="Leave out a rule of the planner, by name."),
 ]
+Expect = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NODE=NUMBER",
+                 help="Tokens of an LLM's answers, or seconds of a tool; again for more."),
+]  # fmt: skip
 Memory = Annotated[
     str | None,
     typer.Option(help="Memory for all models together, such as 20GiB; else they all fit."),

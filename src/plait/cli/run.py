@@ -10,6 +10,7 @@ import typer
 from .options import (
     Devices,
     Disable,
+    Expect,
     HostMemory,
     Json,
     Memory,
@@ -69,6 +70,7 @@ def run(
         typer.Option("--no-plan", help="Merge nothing: run every call of every row on its own."),
     ] = False,
     disable: Disable = None,
+    expect: Expect = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:  # fmt: skip
@@ -90,6 +92,6 @@ def run(
     settings = Settings(
         target, rows, output, models_of(model, models), backend, device, dtype, kv_memory, seed,
         max_rows, limit, max_errors, keep_order, not no_plan, disable or (),
-        memory, devices_of(devices), host_memory,
+        memory, devices_of(devices), host_memory, expect or (),
     )  # fmt: skip
     return perform(lambda: prepare(settings, run_dir, resume), as_json=as_json, quiet=quiet)
