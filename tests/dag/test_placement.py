@@ -2,132 +2,23 @@
 
 from __future__ import annotations
 
-import random
-from functools import cache
-from itertools import product
-
 import pytest
 
+from plait.benchmarks.placement_gap import Instance, instances, measured
 from plait.dag import placement_search
 from plait.dag.phases import Steps, moves
 from plait.dag.placement import Demand, stage_seconds
 from plait.dag.placement_search import place
 
-INSTANCES = 500
-
-
-def random_demand(seed: int) -> Demand:
-    """Up to six steps of up to three models on up to two workers."""
-    rng = random.Random(seed)
-    models = "abc"[: rng.randint(1, 3)]
-    names = [f"s{i}" for i in range(rng.randint(1, 6))]
-    needs = {
-        n: tuple(rng.sample(names[:i], min(i, rng.randint(0, 2)))) for i, n in enumerate(names)
-    }
-    return Demand(
-        Steps(needs, {n: rng.choice(models) for n in names}),
-        {n: rng.choice([0.5, 1.0, 4.0, 10.0]) for n in names},
-        {m: rng.choice([0.2, 1.0, 5.0]) for m in models},
-        dict.fromkeys(models, 1), rng.randint(1, 2), rng.randint(1, 2),
-    )  # fmt: skip
-
-
-def flow_seconds(
-    held: tuple[frozenset[str], ...], loads: tuple[float, ...], work: dict[str, float]
-) -> float:
-    """Seconds of a stage found the other way round: bisect for the least that water-filling can
-    do, with the work of models poured over workers by augmenting paths."""
-    low, high = max(loads), sum(work.values()) + sum(loads) + 1
-    for _ in range(36):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _feasible(held, loads, work, middle) else (middle, high)
-    return high
-
-
-def _feasible(
-    held: tuple[frozenset[str], ...], loads: tuple[float, ...], work: dict[str, float], end: float
-) -> bool:
-    room = [end - load if models else 0.0 for load, models in zip(loads, held, strict=True)]
-    poured: dict[tuple[str, int], float] = {}
-    for model, seconds in work.items():
-        left = seconds
-        while left > 1e-9:
-            path = _path(model, held, room, poured)
-            if path is None:
-                return False
-            (first, *_), last = path, path[-1][1]
-            most = min([left, room[last], *(poured[m, w] for m, w in _taken(path))])
-            assert first[0] == model
-            for m, w in path:
-                poured[m, w] = poured.get((m, w), 0.0) + most
-            for m, w in _taken(path):
-                poured[m, w] -= most
-            room[last] -= most
-            left -= most
-    return True
-
-
-def _taken(path: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """What a path moves away: each next model leaves the worker the one before it goes to."""
-    return [(path[i + 1][0], path[i][1]) for i in range(len(path) - 1)]
-
-
-def _path(
-    model: str, held: tuple[frozenset[str], ...], room: list[float],
-    poured: dict[tuple[str, int], float],
-) -> list[tuple[str, int]] | None:  # fmt: skip
-    seen, queue = {model}, [(model, list[tuple[str, int]]())]
-    for at, path in queue:
-        for worker, models in enumerate(held):
-            if at not in models:
-                continue
-            if room[worker] > 1e-9:
-                return [*path, (at, worker)]
-            for other in models - seen:
-                if poured.get((other, worker), 0.0) > 1e-9:
-                    seen.add(other)
-                    queue.append((other, [*path, (at, worker)]))
-    return None
-
-
-def oracle(demand: Demand) -> float:
-    """Least seconds over all sets of models on all workers, one stage after the other."""
-    models = sorted(demand.sizes)
-    sets = [frozenset(m for m, on in zip(models, bits, strict=True) if on)
-            for bits in product((0, 1), repeat=len(models))]  # fmt: skip
-    sets = [s for s in sets if len(s) <= demand.memory]
-
-    @cache
-    def best(done: frozenset[str], there: tuple[frozenset[str], ...]) -> float:
-        if len(done) == len(demand.steps.needs):
-            return 0.0
-        found = float("inf")
-        for then in product(sets, repeat=demand.workers):
-            after = demand.steps.finish(done, frozenset().union(*then))
-            if after == done:
-                continue
-            work: dict[str, float] = {}
-            for step in after - done:
-                model = demand.steps.models[step] or ""
-                work[model] = work.get(model, 0.0) + demand.work[step]
-            pairs = list(zip(there, then, strict=True))
-            loads = tuple(sum(demand.loads[m] for m in new - old) for old, new in pairs)
-            behind = best(after, then)
-            if (sum(work.values()) + sum(loads)) / demand.workers + behind < found:
-                found = min(found, flow_seconds(then, loads, work) + behind)
-        return found
-
-    return best(frozenset(), (frozenset[str](),) * demand.workers)
-
 
 @pytest.fixture(scope="module")
-def instances() -> list[tuple[Demand, float]]:
+def demands() -> list[Instance]:
     """Demands with the least seconds they can take."""
-    return [(demand, oracle(demand)) for demand in map(random_demand, range(INSTANCES))]
+    return instances()
 
 
-def test_no_placement_is_quicker(instances: list[tuple[Demand, float]]) -> None:
-    for demand, least in instances:
+def test_no_placement_is_quicker(demands: list[Instance]) -> None:
+    for demand, least in demands:
         found = place(demand)
         assert found.exact and found.seconds == pytest.approx(least)
 
@@ -136,20 +27,15 @@ def test_no_placement_is_quicker(instances: list[tuple[Demand, float]]) -> None:
     ("listed", "mean_gap", "worst_gap"), [(1_000, 0.001, 0.01), (0, 0.001, 0.05)]
 )
 def test_the_rule_of_thumb_is_close(
-    instances: list[tuple[Demand, float]], monkeypatch: pytest.MonkeyPatch,
+    demands: list[Instance], monkeypatch: pytest.MonkeyPatch,
     listed: int, mean_gap: float, worst_gap: float,
 ) -> None:  # fmt: skip
     """Also where stages are too many to be listed, and are found by changing one model."""
     monkeypatch.setattr(placement_search, "LISTED", listed)
-    gaps = []
-    for demand, least in instances:
-        found = place(demand, searched=0)
-        assert not found.exact and found.seconds >= least - 1e-6
-        gaps.append(found.seconds / least - 1)
-    mean, worst = sum(gaps) / len(gaps), max(gaps)
-    told = f"{INSTANCES} instances, listed {listed}: {mean:.2%} mean, {worst:.2%} worst"
-    print(told)
-    assert mean < mean_gap and worst < worst_gap, told
+    gap = measured(demands, searched=0)
+    print(f"listed {listed}: {gap}")
+    assert gap.instances >= 500 and gap.exact == 0
+    assert -1e-6 < gap.mean < mean_gap and gap.worst < worst_gap
 
 
 def test_many_workers_and_models_are_placed_in_few_tries() -> None:

@@ -156,20 +156,28 @@ def workflows(
 
 @app.command()
 def gap(
-    instances: Annotated[int, typer.Option(min=1, help="Random batches of a few rows.")] = 500,
+    instances: Annotated[
+        int, typer.Option(min=1, help="Random batches of a few rows, and random placements.")
+    ] = 500,
     as_json: Json = False,
 ) -> None:
-    """How far plans are from the best ones, found by trying all orders of rows: in tokens, and in
-    seconds of virtual time."""
+    """How far plans are from the best ones: orders of rows, in tokens and in seconds of virtual
+    time, and placements of models on workers, in seconds. Each is compared on its own."""
     from dataclasses import asdict
 
-    from ..benchmarks import order_gap, time_gap
+    from ..benchmarks import order_gap, placement_gap, time_gap
 
-    tokens, seconds = order_gap.measured(instances), time_gap.measured(instances)
+    demands = placement_gap.instances(instances)
+    found: dict[str, Any] = {
+        "tokens": order_gap.measured(instances),
+        "seconds": time_gap.measured(instances),
+        "placement": placement_gap.measured(demands),
+        "placement_by_thumb": placement_gap.measured(demands, searched=0),
+    }
     if as_json:
-        print_json({"tokens": asdict(tokens), "seconds": asdict(seconds)})
+        print_json({name: asdict(gap) for name, gap in found.items()})
     else:
-        print(tokens, seconds, sep="\n")
+        print(*found.values(), sep="\n")
 
 
 @app.command()
