@@ -59,10 +59,10 @@ def test_a_disk_that_is_full_at_the_end_is_told(
 def test_the_resume_command_has_every_option(here: Path, plait: Plait) -> None:
     write_rows(here / "rows.jsonl", topics(3, boom=[0, 1, 2]))
     more = ("--memory", "20GiB", "--host-memory", "1MiB", "--devices", "cpu,cpu",
-            "--max-errors", "0", "--max-rows", "1")  # fmt: skip
+            "--max-errors", "0", "--max-rows", "1", "--expect", "draft=40")  # fmt: skip
     ended = plait(*RUN, *more, "--json")
     assert ended.code == 2
-    for option in ("--memory 20GiB", "--host-memory 1MiB", "--devices cpu,cpu"):
+    for option in ("--memory 20GiB", "--host-memory 1MiB", "--devices cpu,cpu", "--expect draft=40"):
         assert option in ended.json["resume"]
 
 

@@ -47,6 +47,8 @@ def _words(settings: Settings) -> Iterator[str]:
         yield "--no-plan"
     for name in settings.disable:
         yield from ("--disable", name)
+    for said in settings.expect:
+        yield from ("--expect", said)
 
 
 def summary(batch: Batch, brief: bool = False) -> str:
