@@ -62,7 +62,12 @@ def test_the_resume_command_has_every_option(here: Path, plait: Plait) -> None:
             "--max-errors", "0", "--max-rows", "1", "--expect", "draft=40")  # fmt: skip
     ended = plait(*RUN, *more, "--json")
     assert ended.code == 2
-    for option in ("--memory 20GiB", "--host-memory 1MiB", "--devices cpu,cpu", "--expect draft=40"):
+    for option in (
+        "--memory 20GiB",
+        "--host-memory 1MiB",
+        "--devices cpu,cpu",
+        "--expect draft=40",
+    ):
         assert option in ended.json["resume"]
 
 
