@@ -60,7 +60,8 @@ class Oversized:
         return len(self.places)
 
     def __str__(self) -> str:
-        others = f" (and those of {self.rows - 1} other rows)" if self.rows > 1 else ""
+        more = self.rows - 1
+        others = f" (and those of {more} other row{'s' * (more > 1)})" if more else ""
         hint = "give more --kv-memory" if self.limit == "KV memory" else "shorten it"
         return (
             f"too long: {self.node}, row {self.row!r}{others}: the prompt has at least "

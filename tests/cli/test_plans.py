@@ -158,7 +158,7 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     told = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--kv-memory", "2MiB")
     assert told.code == 0
     (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
-    assert "draft, row 'r9000' (and those of 1 other rows)" in line and "--kv-memory" in line
+    assert "draft, row 'r9000' (and those of 1 other row)" in line and "--kv-memory" in line
     assert "KV memory of model 'default' has room for" in line
     assert "left out of the price: 2 rows" in told.out and "expected: " in told.out
     run = ("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")

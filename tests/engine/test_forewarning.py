@@ -59,7 +59,7 @@ def test_a_run_names_what_is_too_long_before_it_begins(
     run = engine.run(report, rows)
     (line,) = told(caplog)
     for node in ("draft", "review"):
-        assert f"too long: {node}, row 'long' (and those of 1 other rows): the prompt has" in line
+        assert f"too long: {node}, row 'long' (and those of 1 other row): the prompt has" in line
     assert [row.ok for row in run] == [True, False, False]
     caplog.clear()
     engine.run_together([(report, rows[:1]), (draft, rows)])
