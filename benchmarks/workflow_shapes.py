@@ -9,6 +9,7 @@ from typing import Any
 
 import plait
 from plait import llm, system, tool, user, workflow
+from plait.engine.options import DEFAULT_WINDOW
 
 from .workflow_text import documents, pick, questions, rows, text
 
@@ -26,8 +27,8 @@ class Shape:
     says: str
     workflow: Any
     rows: Callable[[int], list[dict[str, Any]]]
-    batch: int = 96
-    """Rows, unless told: a batch as people run them, and every shape takes about as long."""
+    batch: int = DEFAULT_WINDOW
+    """Rows, unless told: as many as run side by side."""
     models: tuple[str, ...] = field(default=("default",))
 
 
@@ -206,14 +207,14 @@ def _retrieving(count: int) -> list[dict[str, Any]]:
 
 
 SHAPES: tuple[Shape, ...] = (
-    Shape("chain", "3 calls in a row", chain, _asked("chain", 8, 24), 128),
+    Shape("chain", "3 calls in a row", chain, _asked("chain", 8, 24)),
     Shape("diamond", "1 -> 2 -> 1", diamond, _asked("diamond", 8, 24)),
-    Shape("map_reduce", "4 documents a row, then one", map_reduce, _reading, 128),
+    Shape("map_reduce", "4 documents a row, then one", map_reduce, _reading),
     Shape("debate", "3 agents, 2 rounds, a judge", debate, _asked("debate", 8, 24)),
     Shape("reflection", "a draft, 2 critics, a judge", reflection, _asked("reflection", 8, 24)),
     Shape("trident", "3 chains with a late tool each", trident, _asked("trident", 8, 24)),
-    Shape("retrieval", "a page per row, an answer, a check", retrieval, _retrieving, 128),
-    Shape("desk", "19 agents, 88 calls", desk, _trading, 24),
+    Shape("retrieval", "a page per row, an answer, a check", retrieval, _retrieving),
+    Shape("desk", "19 agents, 88 calls", desk, _trading, 64),
     Shape("two_models", "small, big, small, big", two_models, _asked("two", 8, 24),
           models=("small", "big")),
 )  # fmt: skip
