@@ -101,8 +101,8 @@ def oversized(
     for name, alias in calls.items():
         if name in longest:
             tokens, place, id = longest[name]
-            over = frozenset(places[name])
-            found.append(Oversized(name, alias, id, tokens, *rooms[alias], over, place))
+            room, over = room_of(models[alias], tokens), frozenset(places[name])
+            found.append(Oversized(name, alias, id, tokens, *room, over, place))
     return found
 
 
@@ -150,10 +150,11 @@ def _beginning(prompt: Sequence[Message], most: int) -> list[Message]:
     return kept
 
 
-def room_of(model: Reader) -> tuple[int, str]:
-    """Tokens that a prompt may have, and what says so."""
+def room_of(model: Reader, tokens: int = 0) -> tuple[int, str]:
+    """Tokens that a prompt may have, and what says so: of one with so many tokens, not the memory
+    where more of it would not help."""
     context, memory = model.max_context - 1, model.kv_tokens - 1
-    return (memory, "KV memory") if memory < context else (context, "context")
+    return (memory, "KV memory") if memory < context >= tokens else (context, "context")
 
 
 def _prompts(workflow: Workflow, row: Row) -> Iterator[tuple[str, list[Message]]]:

@@ -52,6 +52,12 @@ def test_the_longest_prompt_of_a_call_is_named_with_its_row() -> None:
     assert one.limit == "KV memory"
 
 
+def test_more_memory_is_not_asked_for_where_it_would_not_help() -> None:
+    (one,) = found(draft, {"topic": words(Words().max_context), "style": ""})
+    assert (one.room, one.limit) == (Words().max_context - 1, "context")
+    assert "shorten it" in str(one)
+
+
 def test_of_a_text_that_is_refused_for_its_characters_no_more_is_tokenized() -> None:
     (one,) = found(draft, {"topic": words(300_000), "style": ""})
     characters = 300_000 * len("word ")
