@@ -62,6 +62,7 @@ def measured(against: Sequence[Instance], searched: int = SEARCHED) -> Gap:
         found.append(place(demand, searched=searched))
     milliseconds = (time.perf_counter() - start) / len(against) * 1e3
     gaps = [p.seconds / least - 1 for p, (_, least) in zip(found, against, strict=True)]
+    assert min(gaps, default=0.0) > -1e-6, "nothing is quicker than the quickest"
     exact = sum(p.exact for p in found)
     return Gap(len(gaps), statistics.fmean(gaps), max(gaps), exact, searched, milliseconds)
 

@@ -15,7 +15,7 @@ from plait.engine.backends.local import LocalBackend
 from plait.engine.engine import Engine
 
 from .operator_wise import run_operator_wise
-from .workflow_shapes import Shape
+from .workflow_shapes import WINDOW, Shape
 
 BASELINE, PLAN = "asyncio", "plan"
 QUERY_WISE, OPERATOR_WISE = "query-wise", "operator-wise"
@@ -147,7 +147,7 @@ def _query_wise(
 @contextmanager
 def _engine(shape: Shape, mode: str, models: dict[str, str], kv_memory: int) -> Iterator[Engine]:
     paths = {alias: models[alias] for alias in shape.models}
-    window = 1 if mode == QUERY_WISE else 256
+    window = 1 if mode == QUERY_WISE else WINDOW
     with Engine(models=paths, kv_memory=kv_memory, max_rows=window) as engine:
         for alias in shape.models:
             engine.generate("warm up", model=alias, max_tokens=2)

@@ -9,10 +9,11 @@ from typing import Any
 
 import plait
 from plait import llm, system, tool, user, workflow
-from plait.engine.options import DEFAULT_WINDOW
 
 from .workflow_text import documents, pick, questions, rows, text
 
+WINDOW = 256
+"""Rows under way at a time, in every mode but row by row."""
 TOOL_SECONDS = 0.05
 TOKENS = 48
 """Length of an answer."""
@@ -27,8 +28,8 @@ class Shape:
     says: str
     workflow: Any
     rows: Callable[[int], list[dict[str, Any]]]
-    batch: int = DEFAULT_WINDOW
-    """Rows, unless told: as many as run side by side."""
+    batch: int = WINDOW
+    """Rows, unless told: as many as run side by side here."""
     models: tuple[str, ...] = field(default=("default",))
 
 

@@ -38,11 +38,11 @@ SHOWN = 3
 async def forewarn(workflow: Workflow, rows: Sequence[RowIn], backend: Backend) -> None:
     """Say in the log which prompts are too long for the models that are loaded, if any are. It is
     advice: what cannot be looked at fails no run."""
-    models = _loaded(backend, workflow)
-    if not models or len(rows) > ROWS:
+    if len(rows) > ROWS:
         return
     try:
-        found = await asyncio.to_thread(_found, workflow, rows, models)
+        models = _loaded(backend, workflow)
+        found = await asyncio.to_thread(_found, workflow, rows, models) if models else []
     except Exception as error:
         log.warning("prompts were not measured before the run: %s", first_line(error))
         return

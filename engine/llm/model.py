@@ -151,7 +151,7 @@ def _fast_forward(
     if lean.fits(model):
         ours = lean.LeanModel(model, [layer.window for layer in seen])
         if agrees(ours, config, seen, wanted):
-            if not answers(ours, seen, wanted):
+            if ours.decoder is not None and not answers(ours, seen, wanted):
                 ours.decoder = None
             return ours
     replaced = dense.pack_linears(model)

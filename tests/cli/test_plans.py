@@ -153,12 +153,12 @@ def test_a_run_in_several_starts_is_compared_whole(here: Path, plait: Plait) -> 
 def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     here: Path, plait: Plait, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [{"id": f"r{n}", "topic": " ".join(["word"] * n)} for n in (5, 300, 9_000)]
+    rows = [{"id": f"r{n}", "topic": " ".join(["word"] * n)} for n in (5, 300, 900)]
     write_rows(here / "rows.jsonl", rows)
     told = plait("explain", "wf.py", "-i", "rows.jsonl", "--model", "demo", "--kv-memory", "2MiB")
     assert told.code == 0
     (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
-    assert "draft, row 'r9000' (and those of 1 other row)" in line and "--kv-memory" in line
+    assert "draft, row 'r900' (and those of 1 other row)" in line and "--kv-memory" in line
     assert "KV memory of model 'default' has room for" in line
     assert "left out of the price: 2 rows" in told.out and "expected: " in told.out
     run = ("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
@@ -168,7 +168,7 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     assert [record.getMessage() for record in caplog.records] == [line], "before the run as well"
     errors = {row["id"]: row["error"] for row in read(here / "o.jsonl")}
     assert errors["r5"] is None
-    for id in ("r300", "r9000"):
+    for id in ("r300", "r900"):
         assert errors[id]["type"] == "PromptError" and errors[id]["node"] == "draft"
         assert "tokens" in errors[id]["message"]
 

@@ -35,6 +35,11 @@ def test_every_mode_of_a_shape_gives_the_same_rows_and_is_written_down(tmp_path:
     assert "KV memory ample" in text and "KV memory half" in text and "~" in text
 
 
+def test_batches_are_as_large_as_is_told() -> None:
+    sizes = {shape.name: shape.batch for shape in SHAPES}
+    assert sizes == dict.fromkeys(sizes, 256) | {"desk": 64}
+
+
 def test_ratios_are_those_of_their_memory_only() -> None:
     def shape(kv: str, seconds: float) -> dict[str, object]:
         modes = {BASELINE: {"seconds": seconds}, PLAN: {"seconds": 2.0}}

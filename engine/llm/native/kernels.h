@@ -1,4 +1,4 @@
-/* What the kernels are told, but for attention (step.h): the structures of product.py and rows.py. */
+/* What the kernels are told, but for attention (step.h): the structures of product.py, put.py and layers.c. */
 
 #ifndef PLAIT_KERNELS_H
 #define PLAIT_KERNELS_H

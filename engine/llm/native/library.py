@@ -108,6 +108,7 @@ def _keep(made: Path, kept: Path) -> None:
         handle, part = tempfile.mkstemp(dir=kept.parent)
         with open(handle, "wb") as file:
             file.write(made.read_bytes())
+            file.flush()
             os.fsync(file.fileno())
         os.replace(part, kept)
     except OSError as error:

@@ -16,7 +16,7 @@ _OPERATIONS = ("none", "silu", "add", "times")
 
 
 class Product(ctypes.Structure):
-    """What the kernel is told: `Product` in product.c."""
+    """What the kernel is told: `Product` in kernels.h."""
 
     _fields_ = layout("rows words outputs x_row half operation threads", "x weight bias other out")
 
