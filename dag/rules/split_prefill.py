@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from math import log10
 from typing import TYPE_CHECKING, Any
 
 from ..arg import Arg, Lit, Ref, refs
@@ -26,7 +27,7 @@ SAMPLED = 16
 LOOKED = 256
 """Values inside a row's value that are looked at: so many are longer than `MIN_TOKENS`."""
 
-NUMBERS = (int, float, bool, type(None))
+NUMBERS = (float, bool, type(None))
 
 Lengths = Mapping[int, float]
 """Characters of an input's values, on average, by the id of the node: bodies have inputs of the
@@ -71,6 +72,8 @@ def _characters(value: Any) -> float:
             found += 2 * len(one)
             inner += islice(one, LOOKED)
             inner += islice(one.values(), LOOKED) if type(one) is dict else ()
+        elif type(one) is int:
+            found += 1 + one.bit_length() * log10(2)  # Python makes no text of the longest
         else:
             found += len(str(one)) if type(one) in NUMBERS else UNKNOWN_CHARS
     return found

@@ -41,6 +41,8 @@ class Unreadable:
         ({"pages": [{"text": "many words " * 100}]}, True),
         (list(range(100_000)), True),
         ([[None]] * 3, False),
+        (7, False),
+        pytest.param(10**6_000, True, id="a number of 6,001 digits"),
         (Unreadable(), True),
         ([1, Unreadable()], True),
     ],
