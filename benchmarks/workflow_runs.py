@@ -14,11 +14,13 @@ import plait
 from plait.engine.backends.local import LocalBackend
 from plait.engine.engine import Engine
 
+from .beforehand import Asked, NotingBackend, ask_at_once
 from .operator_wise import run_operator_wise
 from .workflow_shapes import WINDOW, Shape
 
 BASELINE, PLAN = "asyncio", "plan"
 QUERY_WISE, OPERATOR_WISE = "query-wise", "operator-wise"
+BEFOREHAND = "known beforehand"
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
     "without single flight": ("single_flight",),
@@ -38,6 +40,7 @@ MODES: dict[str, tuple[str, ...]] = {
         OPERATOR_WISE,
         BASELINE,
         PLAN,
+        BEFOREHAND,
         "without merging",
         "without single flight",
         "without early prefill",
@@ -48,6 +51,7 @@ MODES: dict[str, tuple[str, ...]] = {
     "half": (
         BASELINE,
         PLAN,
+        BEFOREHAND,
         "without prefixes",
         "without order",
         "without trials",
@@ -92,6 +96,9 @@ def measure(shape: Shape, mode: str, rows: Sequence[dict[str, Any]], models: dic
             kv_memory: int) -> tuple[Measured, list[plait.Row]]:  # fmt: skip
     """One run of one mode on a fresh engine: what it took, and the rows it gave."""
     found = Measured(mode, rows=len(rows))
+    asked, done = Asked(), list[plait.Row]()
+    if mode == BEFOREHAND:
+        asked, done = _asked(shape, models, kv_memory, rows)
     with _engine(shape, mode, models, kv_memory) as engine:
         before = _counters(engine)
         if mode == QUERY_WISE:
@@ -102,6 +109,9 @@ def measure(shape: Shape, mode: str, rows: Sequence[dict[str, Any]], models: dic
             if mode == OPERATOR_WISE:
                 workflow = shape.workflow.workflow
                 done = asyncio.run(run_operator_wise(workflow, engine.backend, rows))
+            elif mode == BEFOREHAND:
+                assert isinstance(engine.backend, LocalBackend)
+                ask_at_once(engine.backend, asked)
             else:
                 done = _run(shape, mode, engine, rows, found)
             found.seconds = time.perf_counter() - start
@@ -117,6 +127,15 @@ def measure(shape: Shape, mode: str, rows: Sequence[dict[str, Any]], models: dic
 def half_of(found: Measured) -> int:
     """Bytes of KV memory for half of what a run with ample memory left in the cache."""
     return AMPLE * found.kept_pages // found.total_pages // 2
+
+
+def _asked(shape: Shape, models: dict[str, str], kv_memory: int,
+           rows: Sequence[dict[str, Any]]) -> tuple[Asked, list[plait.Row]]:  # fmt: skip
+    """What the models are asked in a run of the plan, and its rows."""
+    paths = {alias: models[alias] for alias in shape.models}
+    backend = NotingBackend(paths, kv_memory=kv_memory)
+    with Engine(models=paths, backend=backend, max_rows=WINDOW) as engine:
+        return backend.asked, engine.run(shape.workflow, rows).rows
 
 
 def _run(shape: Shape, mode: str, engine: Engine, rows: Sequence[dict[str, Any]],

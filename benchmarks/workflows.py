@@ -4,11 +4,12 @@ Every mode runs the same rows on an engine of its own with the same model, threa
 and an empty cache. Loading and one short generation come before the clock starts; planning is
 inside it. Outputs of all modes are compared.
 
-    query-wise     one row after the other                          never a headline
-    operator-wise  one operator after the other, all rows of each   never a headline
-    asyncio        every call as soon as its inputs are there, LRU prefix cache: the honest baseline
-    plan           merged calls, rows ordered by prefixes
-    without X      the plan with one of its optimizations left out
+    query-wise        one row after the other                          never a headline
+    operator-wise     one operator after the other, all rows of each   never a headline
+    asyncio           calls as soon as inputs are there, LRU prefix cache: the honest baseline
+    plan              merged calls, rows ordered by prefixes
+    known beforehand  what the plan asks of its models, at once: about the least any plan can take
+    without X         the plan with one of its optimizations left out
 
 Each shape runs with ample KV memory, then with half of what the baseline left in the cache.
 """
