@@ -8,6 +8,7 @@ own operators do the same, slower.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
@@ -17,8 +18,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from ..cache_folder import cache_folder
@@ -61,11 +63,12 @@ def _compilers() -> list[list[str]]:
     """Commands to try, each once. Those of gcc first: what clang makes may need another OpenMP
     library than torch's, and threads of two libraries get into each other's way."""
     asked = [shlex.split(os.environ.get("CC", "")), ["gcc"], ["cc"], ["clang"]]
-    there: list[list[str]] = []
+    there: dict[tuple[str, ...], list[str]] = {}
     for command in asked:
-        if command and shutil.which(command[0]) and command not in there:
-            there.append(command)
-    return there
+        place = shutil.which(command[0]) if command else None
+        if place is not None:  # `cc` is often gcc by another name
+            there.setdefault((os.path.realpath(place), *command[1:]), command)
+    return list(there.values())
 
 
 def _library(compiler: list[str]) -> ctypes.CDLL:
@@ -75,7 +78,7 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
     marks = [*texts, repr(FLAGS).encode(), version, processor]
     name = f"kernels-{hashlib.sha256(b'|'.join(marks)).hexdigest()[:24]}.so"
     kept = cache_folder("native") / name
-    if processor and _is_ours(kept):
+    if processor and _is_ours(kept.parent, kept):
         try:
             return ctypes.CDLL(str(kept))
         except OSError as error:
@@ -89,32 +92,43 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
     return library
 
 
-def _is_ours(kept: Path) -> bool:
-    """Whether the file is there and nobody else could have put it there: it will be executed."""
+def _is_ours(*places: Path) -> bool:
+    """Whether they are there and nobody else can have put them there: one will be executed."""
     try:
-        both = (kept.parent.stat(), kept.stat())
+        found = [place.stat() for place in places]
     except OSError:
         return False
     if not hasattr(os, "geteuid"):
         return True
-    return all(s.st_uid in (os.geteuid(), 0) and not s.st_mode & 0o022 for s in both)
+    return all(s.st_uid in (os.geteuid(), 0) and not s.st_mode & 0o022 for s in found)
 
 
 def _keep(made: Path, kept: Path) -> None:
-    """The whole file or none of it; what cannot be written is compiled again next time."""
-    part = None
+    """The whole file or none of it; what cannot be kept is compiled again next time."""
+    folder, part = kept.parent, None
     try:
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=kept.parent)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close(folder)
+        handle, part = tempfile.mkstemp(dir=folder)
         with open(handle, "wb") as file:
             file.write(made.read_bytes())
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, kept)
     except OSError as error:
-        log.debug("compiled kernels are not kept on disk: %s", error)
+        hint = "set PLAIT_CACHE_DIR to a directory of your own"
+        log.warning("plait's kernels are compiled at every start: %s: %s", error, hint)
         if part is not None:
             Path(part).unlink(missing_ok=True)
+
+
+def _close(folder: Path) -> None:
+    """Let nobody else write into it, whatever made it so. OSError where it is another's."""
+    if _is_ours(folder):
+        return
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"others can write into {folder}")
+    folder.chmod(0o700)
 
 
 def _units() -> list[str]:
@@ -132,17 +146,28 @@ def _processor() -> bytes:
 
 
 def _run(command: list[str]) -> bytes:
-    """What a command prints. OSError when it fails; with its children it ends after a while."""
+    """What a command prints. OSError when it fails; with its children it ends after a while, and
+    with this process."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:  # fmt: skip
+        end = partial(_end, process)
+        atexit.register(end)  # a daemon thread that waits here is not told
         try:
             out, errors = process.communicate(timeout=COMPILE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        except BaseException:  # Ctrl-C, too: the command has a session of its own
+            end()
+            process.wait()
             raise
+        finally:
+            atexit.unregister(end)
     if process.returncode:
         last = errors.decode(errors="replace").strip().splitlines()[-1:]
         raise OSError(f"{command[0]} could not compile plait's kernels: {''.join(last)}")
     return out
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
