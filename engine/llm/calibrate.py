@@ -218,7 +218,7 @@ class _Steps:
     def _least(self, point: Point) -> float:
         """Seconds of a step at the measured peaks."""
         rows, count, context = point
-        flops = self._work.flops_of([(context, count)] * rows, rows)
+        flops = self._work.flops_of([(context, count, True)] * rows)
         data = self._work.bytes_of(rows * (context + count))
         return max(flops / self._peaks[0], data / self._peaks[1])
 

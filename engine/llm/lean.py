@@ -62,6 +62,15 @@ class LeanModel:
         self.decoder = self._decoder()
         """All layers in one call, where our own kernels can."""
 
+    @property
+    def last_parameters(self) -> int:
+        """Those of the last layer that only rows are multiplied with whose logits are wanted."""
+        if self.decoder is None:
+            return 0
+        last = self.layers[-1]
+        products = (last.out, last.gate, last.up, last.down)
+        return sum(p.in_features * p.out_features for p in products)
+
     def __call__(
         self,
         step: StepAttention,

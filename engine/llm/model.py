@@ -35,6 +35,8 @@ class LoadedModel:
     body_parameters: int
     """Parameters that every row is multiplied with."""
     head_parameters: int
+    last_parameters: int
+    """Of the body's, those of the last layer that the forward leaves to sampled rows."""
     weight_bytes: int
     seconds: float
     """How long loading took."""
@@ -83,6 +85,7 @@ def load(
         dtype=kind,
         body_parameters=body,
         head_parameters=head,
+        last_parameters=run.last_parameters if isinstance(run, lean.LeanModel) else 0,
         weight_bytes=weight_bytes,
         seconds=time.perf_counter() - began,
     )

@@ -66,7 +66,7 @@ class Step:
             generated_tokens=sampled,
             distinct_read=layout.distinct_read,
             total_read=layout.total_read,
-            flops=work.flops(layout, sampled),
+            flops=work.flops(layout),
             bytes_read=work.bytes_read(layout),
             model_seconds=model,
             step_seconds=whole,

@@ -42,6 +42,14 @@ class FusedPlan:
     """(k, 2): units that get a slot longer with every decode step, and their last runs."""
     levels: int
 
+    def only(self, keep: torch.Tensor) -> torch.Tensor:
+        """The units of some rows, in their order, numbered as if there were no others."""
+        first, rows = self.units[:, 0].contiguous(), self.units[:, 1]
+        begin, end = torch.searchsorted(keep, first), torch.searchsorted(keep, first + rows)
+        units = self.units.clone()
+        units[:, 0], units[:, 1] = begin, end - begin
+        return units[end > begin]
+
     def longer(self) -> FusedPlan:
         """The same for the next decode step."""
         units, runs = self.units.clone(), self.runs.clone()
@@ -109,6 +117,8 @@ class FusedAttention(PlannedAttention[FusedPlan]):
     ) -> None:
         super().__init__(pool, layout, slots)
         self._positions = positions
+        self._kept: tuple[torch.Tensor, ...] = ()
+        """What the kernel reads of the rows that are left in the last layer."""
 
     def _plan(self, window: int | None, plain: bool) -> FusedPlan:
         return plan_units(self._layout)
@@ -122,6 +132,17 @@ class FusedAttention(PlannedAttention[FusedPlan]):
         rows, heads, size = out.shape
         plan, levels = self._prepare((None, True), (rows, heads, size), out.device)
         return self._told(plan, levels, out, self.pool.keys[0])
+
+    def told_of(self, keep: torch.Tensor, out: torch.Tensor) -> Step:
+        """The same where only some rows, in their order, are left of all that the step has."""
+        _, heads, size = out.shape
+        plan, levels = self._prepare((None, True), (len(keep), heads, size), out.device)
+        step = self._told(plan, levels, out, self.pool.keys[0])
+        if len(keep) < len(out):
+            units, positions = self._kept = plan.only(keep), self._positions[keep]
+            step.rows, step.units = len(keep), len(units)
+            step.unit, step.position = units.data_ptr(), positions.data_ptr()
+        return step
 
     def _told(self, plan: FusedPlan, levels: Levels, out: torch.Tensor, keys: torch.Tensor) -> Step:
         return Step(

@@ -35,6 +35,7 @@ class Decoder(ctypes.Structure):
 
     _fields_ = [
         ("step", Step),
+        ("last", Step),
         ("head", Product),
         *layout(
             "layers hidden inner block kept",
@@ -92,7 +93,7 @@ class OwnDecoder:
         logits = rows.new_empty(len(keep), head.outputs)
         keys, values = _places(pool.keys), _places(pool.values)
         decoder = Decoder(
-            attention.told(mixed), head.told(),
+            attention.told(mixed), attention.told_of(keep, mixed), head.told(),
             len(layers), hidden, inner, block, len(keep), self._epsilon,
             ctypes.addressof(self._layers), ctypes.addressof(keys), ctypes.addressof(values),
             attention.slots.data_ptr(), keep.data_ptr(), turn.data_ptr(), rows.data_ptr(),

@@ -4,7 +4,8 @@
    they compute; and between any two of them other threads may take the interpreter, for
    milliseconds each time. The mathematics is that of lean.py: weights of norms lie in the products
    that follow, pairs that rotary embedding turns are neighbours. Rows go through products a block
-   at a time, so that what lies between two products stays in the cache. */
+   at a time, so that what lies between two products stays in the cache. Of the last layer, rows
+   whose logits nobody wants are keys and values: all but the last token of a prompt. */
 
 #include "kernels.h"
 #include "step.h"
@@ -18,12 +19,13 @@ typedef struct {
 
 typedef struct {
     Step step;    /* attention of any layer: `out` is (rows, heads, size) */
+    Step last;    /* of the last one: of the rows to keep alone, numbered as if there were no others */
     Product head; /* its weight */
     int64_t layers, hidden, inner, block, kept;
     float epsilon;
     const Layer *layer;
     void *const *keys, *const *values; /* each layer's pool */
-    const int64_t *slots, *keep;       /* of every row; rows whose logits are wanted */
+    const int64_t *slots, *keep;       /* of every row; rows whose logits are wanted, in order */
     const float *turn;                 /* (rows, size / 2, 2) */
     void *x, *asked, *normed, *fed;    /* (rows, hidden), (rows, all heads), (block, ..) twice */
     void *logits;                      /* (kept, V) */
@@ -65,9 +67,9 @@ static void ask(const Decoder *d, const Layer *layer, int64_t first, int64_t row
     multiply(d, layer->qkv, d->normed, rows, PLAIN, NULL, at(d, d->asked, first, width(d)));
 }
 
-/* Turns and stores what was asked, then answers it. */
-static int attend(const Decoder *d, const Layer *layer, void *keys, void *values) {
-    Step s = d->step;
+/* Turns and stores what was asked. */
+static void store_asked(const Decoder *d, const Layer *layer, void *keys, void *values) {
+    const Step s = d->step;
     void *key = at(d, d->asked, s.heads, s.key_size);
     void *value = at(d, key, s.kv_heads, s.key_size);
     if (layer->query_norm) norm_heads(d, d->asked, s.heads, layer->query_norm);
@@ -77,6 +79,10 @@ static int attend(const Decoder *d, const Layer *layer, void *keys, void *values
     const int64_t one = s.half ? 2 : 4, bytes = s.kv_heads * s.key_size * one;
     plait_put(&(Put){s.rows, s.threads, bytes, bytes, width(d) * one, width(d) * one, key, value,
                      keys, values, d->slots});
+}
+
+/* Answers what was asked. */
+static int attend(const Decoder *d, const Layer *layer, Step s, void *keys, void *values) {
     s.query = d->asked, s.keys = keys, s.values = values;
     s.query_row = width(d), s.query_head = s.key_size;
     s.window = layer->window, s.scale = layer->scale;
@@ -94,28 +100,37 @@ static void mix(const Decoder *d, const Layer *layer, int64_t first, int64_t row
     multiply(d, layer->down, d->fed, rows, ADD, x, x);
 }
 
-/* Logits of the rows to keep, a block at a time. */
-static void head(const Decoder *d) {
-    for (int64_t first = 0; first < d->kept; first += d->block) {
-        const int64_t rows = least(d->kept - first, d->block);
-        for (int64_t i = 0; i < rows; i++)
-            norm(d, at(d, d->x, d->keep[first + i], d->hidden), 1, at(d, d->normed, i, d->hidden));
-        multiply(d, d->head, d->normed, rows, PLAIN, NULL,
-                 at(d, d->logits, first, d->head.outputs));
+/* Only the rows to keep are left, side by side: of x, and of what they asked. */
+static void keep(const Decoder *d) {
+    const int64_t one = d->step.half ? 2 : 4;
+    for (int64_t i = 0; i < d->kept; i++) { /* none comes from before where it goes */
+        memmove(at(d, d->x, i, d->hidden), at(d, d->x, d->keep[i], d->hidden), d->hidden * one);
+        memmove(at(d, d->asked, i, width(d)), at(d, d->asked, d->keep[i], width(d)),
+                width(d) * one);
     }
+}
+
+/* Logits of some rows. */
+static void head(const Decoder *d, int64_t first, int64_t rows) {
+    norm(d, at(d, d->x, first, d->hidden), rows, d->normed);
+    multiply(d, d->head, d->normed, rows, PLAIN, NULL, at(d, d->logits, first, d->head.outputs));
 }
 
 /* 0, or 1 without memory. */
 int plait_decode(const Decoder *d) {
-    const int64_t rows = d->step.rows;
+    int64_t rows = d->step.rows;
     for (int64_t i = 0; i < d->layers; i++) {
         const Layer *layer = d->layer + i;
+        const int last = i + 1 == d->layers;
         for (int64_t first = 0; first < rows; first += d->block)
             ask(d, layer, first, least(rows - first, d->block));
-        if (attend(d, layer, d->keys[i], d->values[i])) return 1;
+        store_asked(d, layer, d->keys[i], d->values[i]);
+        if (last) keep(d), rows = d->kept;
+        if (attend(d, layer, last ? d->last : d->step, d->keys[i], d->values[i])) return 1;
         for (int64_t first = 0; first < rows; first += d->block)
             mix(d, layer, first, least(rows - first, d->block));
     }
-    head(d);
+    for (int64_t first = 0; first < rows; first += d->block)
+        head(d, first, least(rows - first, d->block));
     return 0;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -250,9 +251,13 @@ def test_all_layers_in_one_call(
     torch.manual_seed(8)
     for mine, other in zip(*(pool._tensors() for pool in pools), strict=True):
         other.copy_(mine.normal_())
-    for layout in LAYOUTS:
+    last, second, every = slice(-1, None), slice(0, None, 2), slice(None)
+    for layout, kept in product(LAYOUTS, (last, second, every)):
         slots, positions = own_slots(layout)
-        ids, keep = torch.randint(models.VOCAB, (layout.rows,)), torch.arange(0, layout.rows, 2)
+        ids, keep = (
+            torch.randint(models.VOCAB, (layout.rows,)),
+            torch.arange(layout.rows)[kept].contiguous(),
+        )
         steps = [FusedAttention(pool, layout, slots, positions) for pool in pools]
         with torch.inference_mode():
             found = forward(steps[0], ids, positions, keep)
