@@ -18,6 +18,8 @@ from plait.dag.sampling import Sampling
 from plait.engine.backends.backend import Call
 from plait.engine.backends.local import LocalBackend
 
+BEFOREHAND = "known beforehand"
+
 
 @dataclass(slots=True)
 class Asked:

@@ -4,7 +4,8 @@ Everybody has the same engine, the same memory (one model and its KV cache), and
 model with calls running stays, an idle one makes room. `gather` starts all rows at once with
 asyncio.gather, which is the baseline; `gather, 8 at a time` puts a semaphore around each row, as is
 usual; `plan` is `engine.run`; `plan without merging` shows what is left when every call of every
-row is made. Loading is inside the time. No engine but the plan's knows what will be asked next.
+row is made; `known beforehand` is what the plan asks, all at once (beforehand.py). Loading is
+inside the time. No engine but the plan's knows what will be asked next.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from plait import Engine, tool, workflow
 from plait.engine.backends.local import LocalBackend
 
+from .beforehand import BEFOREHAND, Asked, NotingBackend, ask_at_once
 from .workflow_shapes import ask, two_models
 from .workflow_text import documents, pick, questions, rows, text
 
@@ -82,7 +84,7 @@ def bench(
             engine.generate("warm up", max_tokens=2)
     found = []
     for name in works or WORK:
-        for mode in modes or (PLAN, GATHER, EIGHT, UNMERGED):
+        for mode in modes or (PLAN, GATHER, EIGHT, UNMERGED, BEFOREHAND):
             found.append(measure(models, name, WORK[name][1], mode, batch(name, count)))
             say(line(found[-1]))
     return found
@@ -98,10 +100,16 @@ def measure(
     models: dict[str, Path], name: str, work: Any, mode: str, batch: list[dict[str, Any]]
 ) -> Found:
     planned = mode in (PLAN, UNMERGED)
+    asked, outputs = Asked(), list[Any]()
+    if mode == BEFOREHAND:
+        asked, outputs = _asked(models, work, batch)
     with Engine(models=models, kv_memory=KV, memory=limit(models), plan=planned) as engine:
         assert isinstance(engine.backend, LocalBackend)
         start = time.perf_counter()
-        if not planned:
+        if mode == BEFOREHAND:
+            ask_at_once(engine.backend, asked)
+            calls = len(asked.calls)
+        elif not planned:
             outputs = asyncio.run(gathered(engine, work, batch, 8 if mode == EIGHT else len(batch)))
             calls = len(batch) * sum(1 for n in work.workflow.nodes.values() if hasattr(n, "model"))
         else:
@@ -116,6 +124,13 @@ def measure(
     loads = sum(c["loads"] for c in costs)
     spent = sum(c["loads"] * c["load_seconds"] for c in costs)
     return Found(name, mode, seconds, loads, spent, calls, tuple(outputs))
+
+
+def _asked(models: dict[str, Path], work: Any, batch: list[Any]) -> tuple[Asked, list[Any]]:
+    """What the models are asked in a run of the plan, and its outputs."""
+    backend = NotingBackend(models, memory=limit(models), kv_memory=KV)
+    with Engine(models=models, backend=backend) as engine:
+        return backend.asked, engine.run(work, batch).outputs
 
 
 async def gathered(engine: Engine, work: Any, batch: list[dict[str, Any]], most: int) -> list[Any]:

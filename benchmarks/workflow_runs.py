@@ -14,13 +14,12 @@ import plait
 from plait.engine.backends.local import LocalBackend
 from plait.engine.engine import Engine
 
-from .beforehand import Asked, NotingBackend, ask_at_once
+from .beforehand import BEFOREHAND, Asked, NotingBackend, ask_at_once
 from .operator_wise import run_operator_wise
 from .workflow_shapes import WINDOW, Shape
 
 BASELINE, PLAN = "asyncio", "plan"
 QUERY_WISE, OPERATOR_WISE = "query-wise", "operator-wise"
-BEFOREHAND = "known beforehand"
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "without merging": ("merge_calls", "single_flight"),
     "without single flight": ("single_flight",),
