@@ -179,14 +179,9 @@ class _Steps:
     """The engine's own steps, timed in pages that are free, and reckoned where that cannot be."""
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        runner: Runner,
-        free: PageAllocator,
-        work: Work,
-        peaks: tuple[float, float],
-        budget: float,
-    ) -> None:
+        self, loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work,
+        peaks: tuple[float, float], budget: float,
+    ) -> None:  # fmt: skip
         self._feigned = Feigned(loaded, runner, free, work)
         self._page_size = runner.pool.page_size
         self._free = free
@@ -231,14 +226,18 @@ class _Steps:
     def _time(self, point: Point, guess: float) -> float:
         """Seconds of a step. Of those that decode the mean of some in a row, where they are short:
         the first one is laid out anew, as happens in a run whenever a request begins or ends. A
-        point's very first step is never counted: its memory is new, and faulted in."""
+        point's very first step is not counted unless it is long: its memory is new, and faulted in,
+        which takes as long again for a short one."""
         rows, count, context = point
+        new = point not in self._met
+        self._met.add(point)
         if count > 1:
+            if new and guess <= self._each:
+                self._feigned.prefill(rows, count, context)
             return self._feigned.prefill(rows, count, context)
         if DECODED * guess > self._each:
             return self._feigned.decode(rows, context, 2)[-1]
-        if point not in self._met:
-            self._met.add(point)
+        if new:
             self._feigned.decode(rows, context, 1)
         return mean(self._feigned.decode(rows, context, DECODED))
 

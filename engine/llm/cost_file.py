@@ -20,7 +20,7 @@ from .cache_folder import cache_folder
 from .costs import Costs
 
 log = logging.getLogger("plait")
-WAY = 4
+WAY = 5
 """How costs are measured and fitted. What was measured in another way is measured anew."""
 _unwritten: dict[Path, Known] = {}
 """Costs that could not be written, so that this process at least measures them once only."""

@@ -202,6 +202,33 @@ def test_what_takes_too_long_is_reckoned(engine: Build, monkeypatch: pytest.Monk
     assert costs.load == llm.costs.load and asdict(costs).keys() == asdict(llm.costs).keys()
 
 
+def test_a_first_step_is_not_counted(engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is faulted in: of one round only, it would be all that is known."""
+
+    class Cold:
+        met: set[object] = set()
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def prefill(self, *point: int) -> float:
+            return self.decode(*point, 1)[0]
+
+        def decode(self, *point_and_steps: int) -> list[float]:
+            *point, steps = point_and_steps
+            warm = tuple(point) in self.met
+            self.met.add(tuple(point))
+            return [1e-3 if warm or n else 100.0 for n in range(steps)]
+
+    monkeypatch.setattr(calibrate, "Feigned", Cold)
+    monkeypatch.setattr(calibrate, "ROUNDS", 1)
+    llm = engine()
+    parts = llm._loaded, llm._runner, llm._tree.allocator, llm._work
+    costs = llm._thread.call(lambda: calibrate.measure(*parts, budget=60.0))  # type: ignore[arg-type]
+    assert Cold.met >= {(1, 64), (1, 64, 0)}
+    assert costs.prefill_seconds(64) < 0.01 and costs.decode_seconds(1, 64) < 0.01
+
+
 def test_what_is_lost_without_a_pin_is_the_way_back_that_eviction_takes() -> None:
     costs = Costs(step=0.0, token=1e-3, restore=1e6, offload=1e6, kv_bytes=100)
     assert costs.loss(100, host=False) == costs.prefill_seconds(100) > 0.1
