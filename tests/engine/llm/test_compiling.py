@@ -74,7 +74,7 @@ def test_a_directory_of_somebody_else_is_named(
     add_compiler(place, COMPILES)
     cache_folder("native").mkdir(parents=True)
     me = os.geteuid()
-    monkeypatch.setattr(library.os, "geteuid", lambda: me + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     monkeypatch.setattr(library, "_is_ours", lambda *places: False)
     with caplog.at_level(logging.WARNING):
         assert start()
