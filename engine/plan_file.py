@@ -17,8 +17,8 @@ from .rows import Rows
 from .rundir import RunDir, write_text
 from .settings import Settings
 
-FOLLOWED = ("called", "order", "placement")
-"""What is known of a plan only once its run begins."""
+OF_A_START = ("order", "placement")
+"""What of a plan is not of all rows, but of those that a start had left to run."""
 
 
 def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) -> None:
@@ -31,18 +31,17 @@ def write_plan(workflow: Workflow, rows: Rows, run: RunDir, settings: Settings) 
 
 
 def follow_plan(plan: Plan, rows: Rows, run: RunDir) -> None:
-    """What became of the plan when the run began: tool calls made while planning, the order of
-    rows, placement. Nothing is planned again.
+    """What was planned when the run began: with the model's own tokens, the tool calls made while
+    planning, the order of rows, placement. Nothing is planned again.
 
-    A start that resumes a run has planned only the rows that were left: what is counted stays that
-    of all rows.
+    A start that resumes a run has planned only the rows that were left: what is counted, and the
+    tool calls that are not counted because they were made, stay those of all rows.
     """
-    if not plan.called and plan.trials is None and plan.placement is None:
-        return
+    written = json.loads(run.plan.read_text(encoding="utf-8"))
     told = plan.as_dict()
     if plan.rows < len(rows):
-        told = {name: told[name] for name in FOLLOWED if name in told}
-    _write(run, json.loads(run.plan.read_text(encoding="utf-8")) | told)
+        told = written | {name: told[name] for name in OF_A_START if name in told}
+    _write(run, {**told, "dag": written["dag"]})
 
 
 def _write(run: RunDir, told: Mapping[str, Any]) -> None:

@@ -44,12 +44,12 @@ def prepare(settings: Settings, run_dir: Path | None = None, resume: bool = Fals
             config = run.read()
             refuse_changes(run, config["identity"], identity)
         else:
-            config = {"asked": asked(settings), "identity": identity, "sessions": []}
+            config = {"asked": asked(settings), "sessions": []}
         engine = settings.engine()
         fresh = run.make()
         rows = spool.keep(rows)
     try:
-        return begin(settings, workflow, rows, run, config, engine)
+        return begin(settings, workflow, rows, run, config, identity, engine)
     except BaseException:
         if fresh:
             run.remove()
@@ -77,8 +77,8 @@ def prepare_retry(run_dir: Path) -> Batch:
     identity = _identity(loaded, rows, settings)
     kept = {"workflow": config["identity"].get("workflow")}
     refuse_changes(run, config["identity"], identity | kept)
-    config["identity"] = identity
-    return begin(settings, workflow, rows, run, config, settings.engine(), retry=True)
+    engine = settings.engine()
+    return begin(settings, workflow, rows, run, config, identity, engine, retry=True)
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
@@ -101,7 +101,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
 
 def begin(
     settings: Settings, workflow: Workflow, rows: Rows, run: RunDir, config: dict[str, Any],
-    engine: Any, retry: bool = False,
+    identity: dict[str, Any], engine: Any, retry: bool = False,
 ) -> Batch:  # fmt: skip
     """Open the record of a run for a further start, and say in run.json that it has begun."""
     try:
@@ -110,11 +110,14 @@ def begin(
         found = mend(run.out, drop_errors=retry)
         before = {id: status for id, status in found.items() if id in rows.lines}
         results = Results(run.out, open_copy(settings, rows, run), lock)
-        write_plan(workflow, rows, run, settings)
-        config |= {
-            "workflow": workflow.name, "rows": len(rows), "settings": settings.as_json(),
-            "cwd": os.getcwd(), "versions": versions(), "platform": platform.platform(),
+        told = {
+            "workflow": workflow.name, "identity": identity, "rows": len(rows),
+            "settings": settings.as_json(), "cwd": os.getcwd(), "versions": versions(),
+            "platform": platform.platform(),
         }  # fmt: skip
+        if not (run.plan.exists() and _same_plan(config, told)):
+            write_plan(workflow, rows, run, settings)
+        config |= told
         known = to_session(workflow, run.path.parent, settings.models)
         start = {"status": "running", "started": now(), "expected": known, "given": given}
         config["sessions"].append(start)
@@ -123,6 +126,17 @@ def begin(
         engine.close()
         raise
     return Batch(workflow, rows, results, run, config, settings, engine, before)
+
+
+def _same_plan(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a start plans what the start before it has planned, as run.json says of both."""
+
+    def planned(config: Mapping[str, Any]) -> tuple[Any, ...]:
+        settings = config.get("settings", {})
+        rules = settings.get("plan"), list(settings.get("disable", ()))
+        return config.get("identity"), config.get("rows"), *rules
+
+    return planned(before) == planned(now)
 
 
 def checked(loaded: Loaded, settings: Settings) -> Workflow:

@@ -235,6 +235,15 @@ def test_a_second_run_says_what_orders_it_tried(
     assert outputs[0] == outputs[1]
 
 
+def test_the_plan_of_a_run_counts_the_tokens_of_its_model(rows: Path, plait: Plait) -> None:
+    given = ("wf.py", "-i", "rows.jsonl", "--model", "demo")
+    told = plait("explain", *given, "--json").json
+    assert plait("run", *given, "-o", "out.jsonl", "--run-dir", "r").code == 0
+    plan = json.loads((rows / "r" / "plan.json").read_text("utf-8"))
+    assert plan["totals"]["prefill"] == told["totals"]["prefill"]
+    assert plan["steps"] == told["steps"] and plan["dag"]
+
+
 def test_a_run_follows_what_is_said_of_its_nodes(
     rows: Path, plait: Plait, monkeypatch: pytest.MonkeyPatch
 ) -> None:

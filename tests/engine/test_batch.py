@@ -184,13 +184,28 @@ def flow(n: int) -> str:
 """
 
 
+def call_first(folder: Path) -> None:
+    (folder / "wf.py").write_text(CALLS_FIRST)
+    (folder / "rows.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(6)))
+
+
+def plan_of(folder: Path) -> dict[str, Any]:
+    """What stands in plan.json, which must not contradict itself: a call that was made while
+    planning is none to make."""
+    plan = json.loads((folder / "r" / "plan.json").read_text())
+    called = {made["node"] for made in plan.get("called", ())}
+    assert called.isdisjoint(step["id"] for step in plan["steps"]) and "dag" in plan
+    assert plan["totals"]["tool_calls"] == (0 if called else plan["rows"])
+    assert plan["totals"]["llm_calls"] == plan["rows"]
+    return plan  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("stops", [(None,), (1, None)])
 def test_the_plan_that_was_followed_is_written_and_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int | None, ...]
 ) -> None:
     """A start that resumes has planned the rows that were left: what is counted is of all rows."""
-    (tmp_path / "wf.py").write_text(CALLS_FIRST)
-    (tmp_path / "rows.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(6)))
+    call_first(tmp_path)
 
     def planned(*_: object, **more: object) -> NoReturn:
         raise AssertionError("planned once more")
@@ -201,10 +216,34 @@ def test_the_plan_that_was_followed_is_written_and_not_made_again(
             patch.setattr("plait.engine.plan_file.make_plan", planned)
             execute(batch, after)
     assert batch.complete
-    plan = json.loads((tmp_path / "r" / "plan.json").read_text())
-    assert [made["node"] for made in plan["called"]] == ["shout"] and "dag" in plan
-    assert (plan["rows"], plan["totals"]["llm_calls"]) == (6, 6)
-    assert any(step["id"] == "shout" for step in plan["steps"]) == (len(stops) > 1)
+    plan = plan_of(tmp_path)
+    assert [made["node"] for made in plan["called"]] == ["shout"] and plan["rows"] == 6
+
+
+def test_a_start_that_never_begins_takes_nothing_from_the_plan(tmp_path: Path) -> None:
+    call_first(tmp_path)
+    execute(prepare(asked(tmp_path, max_rows=1), tmp_path / "r"), 1)
+    before = plan_of(tmp_path)
+    again = prepare(asked(tmp_path), tmp_path / "r", resume=True)
+    assert plan_of(tmp_path) == before and before["called"]
+    execute(again)
+    again = prepare_retry(tmp_path / "r")
+    assert plan_of(tmp_path) == before
+    execute(again)
+
+
+@pytest.mark.parametrize("change", [{"limit": None}, {"disable": ["merge_calls"]}])
+def test_what_a_further_start_plans_otherwise_is_planned_anew(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    call_first(tmp_path)
+    execute(prepare(asked(tmp_path, limit=3), tmp_path / "r"), 1)
+    assert plan_of(tmp_path)["rows"] == 3
+    batch = prepare(asked(tmp_path, **{"limit": 3, **change}), tmp_path / "r", resume=True)
+    execute(batch)
+    plan = plan_of(tmp_path)
+    assert plan["rows"] == len(batch.rows) == (6 if "limit" in change else 3)
+    assert ("merge_calls" in plan["rules"]) == ("disable" not in change)
 
 
 @dataclass
