@@ -36,7 +36,7 @@ class Device:
     loads: Mapping[str, float] = field(default_factory=dict)
     """Seconds that loading a model takes."""
     start: frozenset[str] = frozenset()
-    """Models that are loaded before the first row begins."""
+    """Models that are loaded as the batch begins: its first row waits for one of them."""
     processor: int = 0
     """Workers on one device share its thread."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from .ahead import Ahead
@@ -62,24 +61,22 @@ class Fleet:
         return {n: w.seconds for n, w in workers}, {n: w.load_seconds for n, w in workers}
 
     def start(self, then: Callable[[], None]) -> None:
-        """Load what the workers begin with, and go on when every model is there once."""
-        left: dict[str, list[Worker]] = {}
-        for worker, device in zip(self._workers, self._world.stage.workers, strict=True):
-            for name in sorted(device.start):
-                left.setdefault(name, []).append(worker)
-        missing = {n for n, ws in left.items() if not any(n in w.there for w in self._workers)}
+        """Load what the workers begin with, and go on as soon as one of these models is there."""
+        comes = [
+            (worker, name)
+            for worker, device in zip(self._workers, self._world.stage.workers, strict=True)
+            for name in sorted(device.start) if name not in worker.there
+        ]  # fmt: skip
+        left = [then]
 
-        def came(name: str) -> None:
-            if name in missing:
-                missing.discard(name)
-                if not missing:
-                    then()
+        def came() -> None:
+            if left:
+                left.pop()()
 
-        if not missing:
-            then()
-        for name, workers in left.items():
-            for worker in workers:
-                worker.bring(name, partial(came, name))
+        if not comes or len(comes) < sum(len(d.start) for d in self._world.stage.workers):
+            came()
+        for worker, name in comes:
+            worker.bring(name, came)
 
     # -- calls and tools -----------------------------------------------------------------------
 

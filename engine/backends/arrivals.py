@@ -29,19 +29,22 @@ class Arrivals:
             return worker in self._coming.values()
 
     async def load(self, stage: Stage) -> None:
-        """Load what a stage begins with; waits until every model is there once, not for replicas:
-        work goes on meanwhile."""
-        needed: dict[str, asyncio.Task[None]] = {}
-        for worker, models in enumerate(stage.models):
-            for model in sorted(models):
-                if not self._workers[worker].has(model):
-                    task = asyncio.create_task(self._bring(worker, model))
-                    with self._lock:
-                        self._coming[task] = worker
-                    task.add_done_callback(self._ended)
-                    if not any(other.has(model) for other in self._workers):
-                        needed.setdefault(model, task)
-        await asyncio.gather(*needed.values())
+        """Load what a stage begins with; waits until one of its models is where it is placed. Work
+        goes on there while the others come, and what asks for these waits for them."""
+        comes = [
+            self._begin(worker, model) for worker, models in enumerate(stage.models)
+            for model in sorted(models) if not self._workers[worker].has(model)
+        ]  # fmt: skip
+        if comes and len(comes) == sum(map(len, stage.models)):
+            done, _ = await asyncio.wait(comes, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*done)  # raises what went wrong
+
+    def _begin(self, worker: int, model: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._bring(worker, model))
+        with self._lock:
+            self._coming[task] = worker
+        task.add_done_callback(self._ended)
+        return task
 
     async def _bring(self, worker: int, model: str) -> None:
         await self._workers[worker].open((model,))

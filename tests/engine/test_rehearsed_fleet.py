@@ -67,13 +67,14 @@ def searched(text: str) -> str:
 
 
 def went(
-    target: Any, *held: str, load: float = 0.1, limit: int | None = None, steals: bool = True,
-    processors: Sequence[int] = (), running: int = 4, rows: Sequence[Mapping[str, str]] = ROWS,
+    target: Any, *held: str, load: float | Mapping[str, float] = 0.1, limit: int | None = None,
+    steals: bool = True, processors: Sequence[int] = (), running: int = 4,
+    rows: Sequence[Mapping[str, str]] = ROWS,
     policy: type[RehearsedDispatch] = RehearsedDispatch,
 ) -> Rehearsed:  # fmt: skip
     """A batch on workers on which these models are placed."""
     plan = placed(make_plan(as_workflow(target), rows), held)
-    loads = dict.fromkeys(SIZES, load)
+    loads = load if isinstance(load, Mapping) else dict.fromkeys(SIZES, load)
     dispatch = policy(len(held), plan, {m: m for m in SIZES}, dict.fromkeys(SIZES, COSTS), {})
     if not steals:
         dispatch.steal = lambda worker, sites: None  # type: ignore[method-assign]
@@ -119,7 +120,14 @@ def test_workers_on_one_device_gain_nothing() -> None:
     assert two.seconds > 0.95 * one.seconds
 
 
-def test_models_are_loaded_where_they_are_placed_before_the_first_row() -> None:
+def test_rows_begin_while_models_that_are_asked_later_come() -> None:
+    found = went(pair, "small", "big", steals=False, load={"small": 0.1, "big": 9.0})
+    assert found.busy[0] < 9.0 - 0.1, "the first model has done its work by then"
+    assert found.seconds == pytest.approx(9.0 + found.busy[1], abs=0.05)
+    assert went(pair, "small", "small", steals=False, load=0.5).seconds > 0.5
+
+
+def test_models_are_loaded_where_they_are_placed_as_the_batch_begins() -> None:
     found = went(pair, "small", "big", steals=False, load=0.5)
     assert sorted(found.loads) == ["big", "small"] and found.load_seconds == 1.0
     assert found.loading == {0: 0.5, 1: 0.5}

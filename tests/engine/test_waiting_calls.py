@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from plait.dag.errors import ModelError
 from plait.dag.placement import Placement
 from plait.dag.sampling import Sampling
 from plait.engine.backends.backend import Call
@@ -222,6 +223,29 @@ async def test_a_replica_that_has_come_takes_calls_that_wait_elsewhere() -> None
     assert waited and first.stopped == first.seen
     first.opened.set()
     await loading
+
+
+async def test_a_run_begins_as_soon_as_one_of_its_models_is_where_it_is_placed() -> None:
+    first, second = Door(there=True), Door(there=False)
+    workers = Workers([first, second])  # type: ignore[list-item]
+    await asyncio.wait_for(workers._arrivals.load(stage("m", "n")), 5)
+    assert workers._arrivals.awaited(1) and not workers._arrivals.awaited(0)
+    first.there = False
+    loading = asyncio.create_task(workers._arrivals.load(stage("m", "n")))
+    await asyncio.sleep(0.01)
+    assert not loading.done()
+    second.opened.set()
+    await asyncio.wait_for(loading, 5)
+
+
+async def test_a_model_that_cannot_be_loaded_ends_a_run_that_has_no_other() -> None:
+    class Broken(Door):
+        async def open(self, models: tuple[str, ...]) -> None:
+            raise ModelError("no weights")
+
+    workers = Workers([Broken(there=False)])  # type: ignore[list-item]
+    with pytest.raises(ModelError, match="no weights"):
+        await workers._arrivals.load(stage("m"))
 
 
 async def test_cancelling_a_call_stops_it_where_it_is() -> None:
