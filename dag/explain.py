@@ -19,9 +19,11 @@ LINKS = 5
 """Nodes of a long path that are shown at either end."""
 
 
-def explain(plan: Plan, cost: Cost | None = None) -> str:
-    """The plan as text for a terminal; with a rehearsed cost, each node with what it comes to."""
-    lines = [f"workflow {plan.workflow}: {_count(plan.rows, 'row')}"]
+def explain(plan: Plan, cost: Cost | None = None, left_out: int = 0) -> str:
+    """The plan as text for a terminal; with a rehearsed cost, each node with what it comes to.
+    `left_out`: further rows that it is not of, because they have prompts that are too long."""
+    others = f", without {left_out} with prompts that are too long" if left_out else ""
+    lines = [f"workflow {plan.workflow}: {_count(plan.rows, 'row')}{others}"]
     shown: dict[str, str] = {}
     nodes = cost.rehearsed.nodes if cost is not None and cost.rehearsed is not None else {}
     for step in plan.steps:

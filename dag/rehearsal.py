@@ -137,7 +137,7 @@ class Rehearsal:
             self._admit()
 
         known = row_id(row, place)
-        standing = Standing(next(self._ranks), self._room, known, self._ahead[part])
+        standing = Standing(next(self._ranks), self._room, known, place, self._ahead[part])
         Act(self, workflow, inputs, (), standing, ended).start()
 
     def moves(self, row: Standing, calls: int = 0, tools: int = 0, others: int = 0) -> None:
@@ -212,7 +212,8 @@ class Rehearsal:
             counted.seconds += self.now - began
             if end.room is not None and self.found.outgrown is None:
                 name, tokens = counted_name(act.way, node.id), len(prompt) + length
-                self.found.outgrown = Outgrown(name, node.model, act.row.row, tokens, end.room)
+                row, place = act.row.row, act.row.place
+                self.found.outgrown = Outgrown(name, node.model, row, place, tokens, end.room)
             self.at(LATENCY, over)
 
         act.row.moves(calls=1)

@@ -39,6 +39,8 @@ class Outgrown:
     """The name under which a run counts it."""
     model: str
     row: str | int
+    place: int
+    """The row's, from 0."""
     tokens: int
     """Of both."""
     room: int

@@ -37,6 +37,8 @@ class Standing:
     room: Room
     row: str | int
     """Its identity."""
+    place: int
+    """Among the rows that are rehearsed."""
     ahead: Ahead | None = field(default=None, repr=False)
     """What the plan knows of the row's work, where several models may have to take turns."""
     calls: int = 0

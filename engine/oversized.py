@@ -7,7 +7,7 @@ every item of a list that the row knows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -104,22 +104,6 @@ def oversized(
             room, over = room_of(models[alias], tokens), frozenset(places[name])
             found.append(Oversized(name, alias, id, tokens, *room, over, place))
     return found
-
-
-class Fitting(Collection[Row | None]):
-    """Rows without those at some places, which stay as None."""
-
-    def __init__(self, rows: Collection[Row | None], over: Set[int]) -> None:
-        self._rows, self._over = rows, over
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, row: object) -> bool:
-        return any(row is one for one in self)
-
-    def __iter__(self) -> Iterator[Row | None]:
-        return (None if i in self._over else row for i, row in enumerate(self._rows))
 
 
 def _size(prompt: Sequence[Message]) -> int:

@@ -3,13 +3,14 @@ rehearsed in virtual time, as many of its rows as there is time for."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 
 from ..dag.cost import Cost
 from ..dag.estimates import Estimates
+from ..dag.identity import row_id
 from ..dag.known import NOTHING, Known
 from ..dag.logical import Plan, positions
 from ..dag.nodes import Workflow
@@ -26,7 +27,7 @@ from .backends.local import LocalBackend
 from .backends.placing import placement_for
 from .known import make_known_calls_now
 from .options import DEFAULT_WINDOW
-from .oversized import Fitting, Oversized, oversized
+from .oversized import Oversized, oversized
 from .planning import kv_tokens, merges, rules_off
 from .profiles import measure_of, profile_of
 from .rehearsing import opened, rehearse_on
@@ -48,8 +49,11 @@ class Priced:
     cost: Cost | None = None
     oversized: Sequence[Oversized] = ()
     """Prompts that are too long for their models."""
-    left_out: int = 0
-    """Rows with such prompts, which the cost leaves out."""
+
+    @property
+    def left_out(self) -> int:
+        """Rows with such prompts: neither the plan nor the cost is of them."""
+        return len(_places(self.oversized))
 
 
 def price(
@@ -59,7 +63,8 @@ def price(
     window: int = DEFAULT_WINDOW, kv_memory: str | None = None, host_memory: str | None = None,
     memory: str | None = None, devices: Sequence[str] = (),
 ) -> Priced:  # fmt: skip
-    """The plan, priced on these models; without models it is only counted.
+    """The plan, priced on these models; without models it is only counted. Rows with prompts that
+    are too long for them fail when their turn comes: plan and price are those of the others.
 
     `planned` and `disable` are those of a run. `known` says how long answers are and how long tools
     take. With several `devices` the plan says which models stand on which, and the price is for all
@@ -75,18 +80,36 @@ def price(
         expected = known or Estimates()
         readers = {alias: backend.llm(alias) for alias in workflow.models()}
         found = oversized(workflow, rows, readers)
-        # Rows that fail at once are not what a run is made for: their places stay empty.
-        over = frozenset[int]().union(*(one.places for one in found))
-        fitting = Fitting(rows, over) if over else rows
-        if over and not any(row is not None for row in fitting):
+        over = _places(found)
+        fitting = [row for i, row in enumerate(rows) if i not in over] if over else rows
+        if over and not fitting:
             names = backend.aliases
-            plan = make_plan(workflow, rows, disable=off, observe=observe, known=made, names=names)
-            return Priced(plan, None, found, len(over))
+            plan = make_plan(workflow, disable=off, observe=observe, known=made, names=names)
+            return Priced(plan, None, found)
         priced = price_on(
             backend, workflow, fitting, expected, planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window, made=made, devices=devices,
         )  # fmt: skip
-        return replace(priced, oversized=found, left_out=len(over))
+        return replace(priced, cost=_named(priced.cost, fitting, over), oversized=found)
+
+
+def _places(found: Sequence[Oversized]) -> frozenset[int]:
+    """Of the rows with prompts that are too long."""
+    return frozenset[int]().union(*(one.places for one in found))
+
+
+def _named(cost: Cost | None, rows: Collection[Row | None], over: Set[int]) -> Cost | None:
+    """The cost of rows that were given without those at some places: one without an id of its own
+    is known by its place among all of them."""
+    found = cost.rehearsed if cost is not None else None
+    one = found.outgrown if found is not None else None
+    if not over or cost is None or found is None or one is None:
+        return cost
+    row, place = next(
+        islice(zip(rows, (i for i in count() if i not in over), strict=False), one.place, None)
+    )
+    one = replace(one, row=row_id(row or {}, place), place=place)
+    return replace(cost, rehearsed=replace(found, outgrown=one))
 
 
 def price_on(

@@ -160,7 +160,8 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
     assert "draft, row 'r900' (and those of 1 other row)" in line and "--kv-memory" in line
     assert "KV memory of model 'default' has room for" in line
-    assert "left out of the price: 2 rows" in told.out and "expected: " in told.out
+    assert "report: 1 row, without 2 with prompts that are too long" in told.out
+    assert "tokens, 1 call, prefill" in told.out and "expected: " in told.out
     run = ("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
     with caplog.at_level("WARNING", logger="plait"):
         ran = plait(*run, "--run-dir", "r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from plait.dag.cost import Cost
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.explain import told_cost
 from plait.dag.logical import Plan
+from plait.dag.messages import user
 from plait.dag.workflow import as_workflow
 from plait.engine import priced
 from plait.engine.backends.local import LocalBackend
@@ -243,25 +245,47 @@ def test_a_row_that_the_model_refuses_does_not_keep_the_others_from_a_price(
     assert not price(as_workflow(sketch), long, {"small": path}, kv_memory="300KB").oversized
 
 
-def test_rows_that_are_too_long_are_left_out_of_the_price(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    path = str(models.save_with_tokenizer(tmp_path_factory.mktemp("long")))
+@pytest.fixture
+def bytes_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(models.save_with_tokenizer(tmp_path_factory.mktemp("long")))
+
+
+def test_rows_that_are_too_long_are_left_out_of_the_plan_and_its_price(bytes_model: str) -> None:
     rows: list[Any] = [{"question": "a"}, {"question": "b" * 5_000}, {"question": "c"}]
+    more: list[Any] = [{"question": f"{'d' * n}"} for n in (4_500, 3, 4_000)]
 
     def priced_for(given: list[Any]) -> Priced:
-        return price(as_workflow(sketch), given, {"small": path}, kv_memory="300KB")
+        return price(as_workflow(sketch), given, {"small": bytes_model}, kv_memory="300KB")
 
-    found, short = priced_for(rows), priced_for([rows[0], None, rows[2]])
+    found, short = priced_for([*rows, *more]), priced_for([rows[0], rows[2], more[1]])
     (one,) = found.oversized
-    assert (one.node, one.row, one.rows) == ("sketch", 1, 1) and one.tokens > 5_000 > one.room
-    assert found.left_out == 1 and short.left_out == 0 and not short.oversized
+    assert (one.node, one.row, one.rows) == ("sketch", 1, 3) and one.tokens > 5_000 > one.room
+    assert found.left_out == 3 and short.left_out == 0 and not short.oversized
+    assert found.plan.as_dict() == short.plan.as_dict() and found.plan.calls() == (3, False)
     assert found.cost is not None and found.cost.rehearsed is not None and short.cost is not None
-    assert found.cost.rehearsed.nodes["sketch"].calls == 2
-    assert found.cost.decode_tokens == short.cost.decode_tokens > 0
-    assert found.cost.seconds == pytest.approx(short.cost.seconds, rel=0.01)
+    assert found.cost.rehearsed.nodes["sketch"].calls == 3
+    for name, value in short.cost.as_dict().items():
+        if isinstance(value, int | float):
+            assert getattr(found.cost, name) == pytest.approx(value, rel=0.01), name
     nothing = priced_for([rows[1]])
-    assert nothing.cost is None and nothing.left_out == 1 and nothing.oversized
+    assert nothing.cost is None and nothing.left_out == 1 and nothing.plan.calls() == (0, False)
+
+
+def test_a_row_keeps_its_name_where_others_are_left_out(bytes_model: str) -> None:
+    """The row with the first call whose prompt fits and whose answer does not."""
+    memory = "100KB"
+    with closing(LocalBackend({"small": bytes_model}, kv_memory=memory)) as backend:
+        reader = backend.llm("small")
+        assert reader.kv_tokens < reader.max_context
+        frame = len(reader.encode([user(" Sketch it.")]))
+    fits = {"question": "c" * (reader.kv_tokens - frame - 2)}
+    others: list[Any] = [{"question": "b" * 5_000}, {"question": "a"}]
+    for row, name in ((fits, 2), (fits | {"id": 0}, 0), (fits | {"id": "last"}, "last")):
+        given = [*others, row]
+        one = price(as_workflow(sketch), given, {"small": bytes_model}, kv_memory=memory)
+        assert one.left_out == 1 and one.cost is not None and one.cost.rehearsed is not None
+        assert one.cost.rehearsed.outgrown is not None
+        assert one.cost.rehearsed.outgrown.row == name
 
 
 def test_a_run_is_planned_by_the_tokens_of_its_model_as_a_price_is(engine: Engine) -> None:

@@ -102,13 +102,10 @@ def explain(
         return
     if verbose and told.parts:
         print(told)
-    print(explained(found.plan, found.cost))
+    print(explained(found.plan, found.cost, found.left_out))
     if found.cost is not None:
         print(told_cost(found.cost))
     for one in found.oversized:
         print(one)
-    if found.left_out:
-        left = "1 row" if found.left_out == 1 else f"{found.left_out:,} rows"
-        print(f"left out of the price: {left} with prompts that are too long")
     if session is not None:
         print(analysis(found.plan, found.cost, session["stats"]))
