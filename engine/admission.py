@@ -22,7 +22,8 @@ from collections.abc import (
 from typing import Any, NamedTuple
 
 from ..dag.errors import PlaitError
-from .row import Item, Row, RowIn, RowState, row_id
+from ..dag.identity import row_id
+from .row import Item, Row, RowIn, RowState
 
 BUSY = 256
 """Most rows under way that do not rest: as many as a model takes into one step."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..dag.errors import ConfigError, InputError, PlaitError, nearest
+from ..dag.identity import row_id
 from ..dag.nodes import Workflow
-from .row import Item, RowIn, row_id
+from .row import Item, RowIn
 
 
 def rows_of(rows: Iterable[Any]) -> Iterable[RowIn]:

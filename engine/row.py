@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..dag.errors import PlaitError, RowError
-from ..dag.identity import row_id as row_id
 from .generation import Generation, Usage
 from .values import to_json
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..dag.errors import InputError, list_names
+from ..dag.identity import row_id
 from ..dag.nodes import Input
 from .readers import JsonLines, Line, Parquet, Reader, Table
-from .row import Item, row_id
+from .row import Item
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
