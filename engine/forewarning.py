@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from ..dag.errors import first_line
@@ -20,7 +21,7 @@ from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
-from .oversized import Oversized, Reader, oversized, room_of
+from .oversized import Oversized, Reader, Search, room_of
 from .planning import contents
 from .row import Item, RowIn
 
@@ -28,7 +29,7 @@ log = logging.getLogger("plait")
 ROWS = 100_000
 """Batches of more rows are not looked at."""
 CHARACTERS = 2_000_000
-"""In the prompts that are looked at, about."""
+"""In the prompts that are looked at, about; so many take a second."""
 FIRST = 16
 """Rows that are looked at first; where all their prompts fit, no others are."""
 SHOWN = 3
@@ -54,17 +55,13 @@ async def forewarn(workflow: Workflow, rows: Sequence[RowIn], backend: Backend) 
 def _found(
     workflow: Workflow, rows: Sequence[RowIn], models: Mapping[str, Reader]
 ) -> list[Oversized]:
-    given = contents(rows)
-    longest = _longest(workflow, given, min(room_of(model)[0] for model in models.values()))
-    found: list[Oversized] = []
-    for places in (longest[:FIRST], longest) if longest else ():
-        some: list[Row | None] = [None] * len(given)
-        for place in places:
-            some[place] = given[place]
-        found = oversized(workflow, some, models)
-        if not found or len(places) == len(longest):
+    given, search = contents(rows), Search(workflow, models, CHARACTERS)
+    room = min(room_of(model)[0] for model in models.values())
+    for number, (place, row) in enumerate(_longest(workflow, given, room)):
+        if search.over or (number == FIRST and not search.found):
             break
-    return [replace(one, row=_id(rows, one)) for one in found]
+        search.look(place, row)
+    return [replace(one, row=_id(rows, one)) for one in search.found]
 
 
 def _id(rows: Sequence[RowIn], one: Oversized) -> str | int:
@@ -73,9 +70,9 @@ def _id(rows: Sequence[RowIn], one: Oversized) -> str | int:
     return row.id if isinstance(row, Item) else one.row
 
 
-def _longest(workflow: Workflow, rows: Sequence[Row | None], room: int) -> list[int]:
-    """Places of the rows with enough in them for a prompt of so many characters, the longest first,
-    as many as there is time for."""
+def _longest(workflow: Workflow, rows: Sequence[Row | None], room: int) -> list[tuple[int, Row]]:
+    """The rows with enough in them for a prompt of so many characters, each with its place, the
+    longest first."""
     nodes = [node for _, node in named_nodes(workflow)]
     templates = [
         n.prompt for n in nodes if isinstance(n, LLMCall) and isinstance(n.prompt, Template)
@@ -83,15 +80,13 @@ def _longest(workflow: Workflow, rows: Sequence[Row | None], room: int) -> list[
     fixed = sum(_size(node.value) for node in nodes if isinstance(node, Const))
     static = max(map(_static, templates), default=0)
     slots = max((len(list(template.slots())) for template in templates), default=0)
-    sizes = [fixed + sum(map(_size, row.values())) if row else 0 for row in rows]
-    longest = sorted(range(len(rows)), key=sizes.__getitem__, reverse=True)
-    found, left = list[int](), CHARACTERS
-    for place in longest:
-        if left <= 0 or static + slots * sizes[place] < room:
-            break
-        found.append(place)
-        left -= len(templates) * (static + sizes[place])
-    return found
+    sizes = {
+        place: fixed + sum(map(_size, row.values()))
+        for place, row in enumerate(rows) if row is not None
+    }  # fmt: skip
+    longest = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    enough = takewhile(lambda place: static + slots * sizes[place] >= room, longest)
+    return [(place, row) for place in enough if (row := rows[place]) is not None]
 
 
 def _static(template: Template) -> int:

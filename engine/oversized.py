@@ -7,7 +7,8 @@ every item of a list that the row knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,6 +23,10 @@ from ..dag.numbering import Row
 from ..dag.template import Template, Text, project
 from .backends.local import MAX_CHARS_PER_TOKEN
 from .values import read_inputs
+
+BODY = 100
+"""Characters that a body (of a row, of an item) costs beside its prompts: to go through one takes
+as long as to read so many."""
 
 
 class Reader(Protocol):
@@ -79,59 +84,85 @@ def oversized(
 ) -> list[Oversized]:
     """The calls of a workflow that some rows make with prompts their models refuse. Calls of models
     that are not given are not looked at."""
-    calls = {
-        name: n.model for name, n in named_nodes(workflow)
-        if isinstance(n, LLMCall) and n.model in models
-    }  # fmt: skip
-    rooms = {alias: room_of(model) for alias, model in models.items()}
-    longest: dict[str, tuple[int, int, str | int]] = {}
-    places: dict[str, set[int]] = {}
+    search = Search(workflow, models)
     for place, row in enumerate(rows):
-        for name, prompt in _prompts(workflow, row) if row is not None else ():
-            alias = calls.get(name)
-            # A token is a character at least.
-            if row is None or alias is None or _size(prompt) < rooms[alias][0]:
-                continue
-            tokens = _tokens(models[alias], prompt)
-            if tokens > rooms[alias][0]:
-                places.setdefault(name, set()).add(place)
-                if name not in longest or tokens > longest[name][0]:
-                    longest[name] = (tokens, place, row_id(row, place))
-    found = []
-    for name, alias in calls.items():
-        if name in longest:
-            tokens, place, id = longest[name]
-            room, over = room_of(models[alias], tokens), frozenset(places[name])
-            found.append(Oversized(name, alias, id, tokens, *room, over, place))
-    return found
+        if row is not None:
+            search.look(place, row)
+    return search.found
 
 
-def _size(prompt: Sequence[Message]) -> int:
-    """Characters of a prompt."""
-    return sum(len(m.content) for m in prompt)
+class Search:
+    """Looks for prompts that are too long, row by row, until it has read so many characters."""
 
+    def __init__(
+        self, workflow: Workflow, models: Mapping[str, Reader], characters: float = math.inf
+    ) -> None:
+        self._workflow, self._models, self._left = workflow, models, characters
+        self._longest: dict[str, tuple[int, int, str | int]] = {}
+        """By call: tokens of its longest prompt, place and identity of the row."""
+        self._places: dict[str, set[int]] = {}
+        """By call: places of the rows."""
 
-def _tokens(model: Reader, prompt: list[Message]) -> int:
-    """Tokens of a prompt. One that is refused for its characters is not tokenized whole: the
-    fewest that it can have."""
-    most = model.max_context * MAX_CHARS_PER_TOKEN
-    try:
-        if _size(prompt) <= most:
-            return len(model.encode(prompt))
-        return max(
-            len(model.encode(_beginning(prompt, most))), _size(prompt) // MAX_CHARS_PER_TOKEN
-        )
-    except PlaitError:
-        return 0  # refused for what is in it: the row will say so
+    @property
+    def over(self) -> bool:
+        """Whether it has read enough. The prompt that is one too many is read to its end."""
+        return self._left <= 0
 
+    @property
+    def found(self) -> list[Oversized]:
+        """The calls with prompts that are too long, in the order of the workflow."""
+        found = []
+        for name, node in named_nodes(self._workflow):
+            if name in self._longest and isinstance(node, LLMCall):
+                tokens, place, id = self._longest[name]
+                room, over = room_of(self._models[node.model], tokens), self._places[name]
+                one = Oversized(name, node.model, id, tokens, *room, frozenset(over), place)
+                found.append(one)
+        return found
 
-def _beginning(prompt: Sequence[Message], most: int) -> list[Message]:
-    """So many characters of a prompt."""
-    kept = []
-    for message in prompt:
-        kept.append(replace(message, content=message.content[:most]))
-        most = max(0, most - len(message.content))
-    return kept
+    def look(self, place: int, row: Row) -> None:
+        """Look at what is known of a row's prompts."""
+        with suppress(PlaitError):  # the row fails when it begins
+            values = read_inputs(self._workflow.inputs, row)
+            self._body(self._workflow, values, (), (place, row_id(row, place)))
+
+    def _body(
+        self, workflow: Workflow, values: dict[str, Any], way: tuple[str, ...],
+        row: tuple[int, str | int],
+    ) -> None:  # fmt: skip
+        """Look at a workflow or body with these inputs; `way` leads to the body."""
+        self._left -= BODY
+        for node in workflow.nodes.values():
+            if self.over:
+                return
+            with suppress(PlaitError):  # the row fails there, and nothing behind it is known
+                match node:
+                    case Const(value=value):
+                        values[node.id] = value
+                    case Project(of=of, path=path) if _known(of, values):
+                        values[node.id] = project(resolve(of, values), path)
+                    case LLMCall(model=model) if model in self._models:
+                        self._prompt(counted_name(way, node.id), model, _prompt(node, values), row)
+                    case Map(over=over) if _known(over, values):
+                        for inputs in _items(node, values):
+                            self._body(node.body, inputs, (*way, node.id), row)
+                            if self.over:
+                                break
+
+    def _prompt(
+        self, name: str, alias: str, prompt: list[Message], row: tuple[int, str | int]
+    ) -> None:
+        model, size = self._models[alias], sum(len(message.content) for message in prompt)
+        room, _ = room_of(model)
+        self._left -= size
+        if size < room:
+            return  # a token is a character at least
+        refused = size > model.max_context * MAX_CHARS_PER_TOKEN  # without being tokenized
+        tokens = size // MAX_CHARS_PER_TOKEN if refused else len(model.encode(prompt))
+        if tokens > room:
+            self._places.setdefault(name, set()).add(row[0])
+            if name not in self._longest or tokens > self._longest[name][0]:
+                self._longest[name] = (tokens, *row)
 
 
 def room_of(model: Reader, tokens: int = 0) -> tuple[int, str]:
@@ -141,34 +172,13 @@ def room_of(model: Reader, tokens: int = 0) -> tuple[int, str]:
     return (memory, "KV memory") if memory < context >= tokens else (context, "context")
 
 
-def _prompts(workflow: Workflow, row: Row) -> Iterator[tuple[str, list[Message]]]:
-    """The known parts of a row's prompts, each with the name of its call."""
-    try:
-        values = read_inputs(workflow.inputs, row)
-    except PlaitError:
-        return  # the row fails when it begins
-    yield from _prompts_in(workflow, values)
-
-
-def _prompts_in(
-    workflow: Workflow, values: dict[str, Any], way: tuple[str, ...] = ()
-) -> Iterator[tuple[str, list[Message]]]:
-    """The same of a workflow or body with these inputs; `way` leads to the body."""
-    for node in workflow.nodes.values():
-        with suppress(PlaitError):  # the row fails there, and nothing behind it is known
-            match node:
-                case Const(value=value):
-                    values[node.id] = value
-                case Project(of=of, path=path) if _known(of, values):
-                    values[node.id] = project(resolve(of, values), path)
-                case LLMCall(prompt=Template() as template):
-                    known = _resolved(node.bound, values)
-                    prompt = _part(template, known).render(known)
-                    messages = [user(prompt)] if isinstance(prompt, str) else prompt
-                    yield counted_name(way, node.id), messages
-                case Map(over=over) if _known(over, values):
-                    for inputs in _items(node, values):
-                        yield from _prompts_in(node.body, inputs, (*way, node.id))
+def _prompt(node: LLMCall, values: Mapping[str, Any]) -> list[Message]:
+    """What is known of a call's prompt."""
+    if not isinstance(node.prompt, Template):
+        return []
+    known = _resolved(node.bound, values)
+    prompt = _part(node.prompt, known).render(known)
+    return [user(prompt)] if isinstance(prompt, str) else prompt
 
 
 def _items(node: Map, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

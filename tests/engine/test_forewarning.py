@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+import plait
 from plait import Engine, llm, workflow
 from plait.dag.errors import InputError
+from plait.dag.messages import Prompt
 from plait.dag.workflow import as_workflow
 from plait.engine import forewarning
+from plait.engine.backends.local import LocalBackend
+from plait.engine.oversized import Search
 from plait.engine.row import Item, RowIn
 
 from .llm import models
@@ -86,19 +90,17 @@ def test_rows_keep_the_identity_that_their_results_carry(
 
 def test_short_rows_are_not_looked_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-
-    def oversized(workflow: Any, rows: list[Any], models: Any) -> list[Any]:
-        looked.append(sum(row is not None for row in rows))
-        return []
-
-    monkeypatch.setattr(forewarning, "oversized", oversized)
+    monkeypatch.setattr(Search, "look", lambda self, place, row: looked.append(place))
     engine.generate("warm up", max_tokens=1)
     few = [{"topic": "a"}] * 50 + [{"topic": LONG}] * 3
     many = [{"topic": LONG}] * 40
+    numbers = []
     for rows in (few, many, few):
         asyncio.run(forewarning.forewarn(report.workflow, rows, engine.backend))
         monkeypatch.setattr(forewarning, "ROWS", 50)
-    assert looked == [3, forewarning.FIRST], "the last batch has too many rows"
+        numbers.append(len(looked))
+        looked.clear()
+    assert numbers == [3, forewarning.FIRST, 0], "the last batch has too many rows"
 
 
 def test_no_more_is_read_than_takes_a_moment(
@@ -112,9 +114,39 @@ def test_no_more_is_read_than_takes_a_moment(
     assert "row 19 (and those of 4 other rows)" in told(caplog)[0]
 
 
+@workflow
+def mapped(topics: list[str], shared: str) -> Any:
+    return plait.map(review, topics, text=shared)
+
+
+def test_neither_a_map_over_many_items_nor_a_second_look_takes_longer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(engine.backend, LocalBackend)
+    reader = engine.backend.llm("default")
+    read, encode = list[int](), reader.encode
+
+    def noted(prompt: Prompt, *more: Any) -> list[int]:
+        assert not isinstance(prompt, str)
+        read.append(sum(len(message.content) for message in prompt))
+        return encode(prompt, *more)
+
+    monkeypatch.setattr(reader, "encode", noted)
+    rows = [{"topic": LONG + "y" * n} for n in range(20)]
+    asyncio.run(forewarning.forewarn(as_workflow(draft), rows, engine.backend))
+    assert sorted(read) == [len("About ") + len(row["topic"]) for row in rows]
+    assert "row 19 (and those of 19 other rows)" in told(caplog)[0]
+    read.clear()
+    monkeypatch.setattr(forewarning, "CHARACTERS", 30_000)
+    many = [{"topics": ["a"] * 400, "shared": LONG}] * 3
+    asyncio.run(forewarning.forewarn(as_workflow(mapped), many, engine.backend))
+    assert 20_000 < sum(read) < 30_000 + 2 * len(LONG)
+    assert "too long: map_review/review, row 0:" in told(caplog)[1]
+
+
 def test_what_cannot_be_measured_fails_no_run(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(forewarning, "oversized", lambda *_: 1 / 0)
+    monkeypatch.setattr(Search, "look", lambda *_: 1 / 0)
     one, two = engine.run(draft, [{"topic": "a"}, {"topic": LONG}])
     assert one.ok and not two.ok and "prompts were not measured before the run" in told(caplog)[0]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import plait
 from plait import llm, workflow
 from plait.dag.messages import Prompt
 from plait.dag.workflow import as_workflow
-from plait.engine.oversized import Oversized, oversized
+from plait.engine.oversized import Oversized, Search, oversized
 
 
 class Words:
@@ -58,10 +60,26 @@ def test_more_memory_is_not_asked_for_where_it_would_not_help() -> None:
     assert "shorten it" in str(one)
 
 
-def test_of_a_text_that_is_refused_for_its_characters_no_more_is_tokenized() -> None:
+def test_a_text_that_is_refused_for_its_characters_is_not_tokenized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Words, "encode", lambda *_: pytest.fail("it was tokenized"))
     (one,) = found(draft, {"topic": words(300_000), "style": ""})
     characters = 300_000 * len("word ")
     assert 10 < one.tokens == characters // 64 < 300_000
+
+
+def test_a_search_ends_within_a_row_when_it_has_read_enough() -> None:
+    @workflow
+    def flow(topics: list[str], style: str) -> list[str]:
+        return plait.map(draft, topics, style=style)
+
+    search = Search(as_workflow(flow), {"default": Words()}, characters=1_200)
+    search.look(0, {"topics": ["a"] * 5, "style": "b"})
+    assert not search.over and not search.found
+    search.look(1, {"topics": ["a", words(12), "a", words(15)], "style": words(40)})
+    (one,) = search.found
+    assert search.over and one.row == 1 and one.tokens == 52, "the longest was not read any more"
 
 
 def test_bodies_of_maps_over_known_lists_are_looked_at() -> None:
