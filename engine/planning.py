@@ -19,6 +19,7 @@ from ..dag.plan import plan_together
 from ..dag.repeatable import OWN, Names
 from ..dag.rules import BODY_RULES, RULES
 from ..dag.rules.merge_calls import merge_calls
+from ..dag.size import size_of
 from ..dag.turns import SEARCHED
 from .backends.backend import Backend, Places, Reads, names_of
 from .expanded import Expanded
@@ -36,8 +37,8 @@ INLINE_ROWS = 1_000
 """Batches of more rows are planned in a thread, so that the event loop goes on."""
 INLINE_CHARACTERS = 2_000_000
 """So are those with more characters in their texts: 20 ms or so are planned inline."""
-VALUE = 100
-"""Characters that cost a plan as much as one more value."""
+INLINE_VALUES = 20_000
+"""So are those with more values in them."""
 
 
 def plan_for(
@@ -82,21 +83,13 @@ def measure_for(
 
 
 def _few(batches: Sequence[tuple[Workflow, Sequence[RowIn]]]) -> bool:
-    """Whether rows are so few, and what they hold is so little, that a plan takes a moment. No more
-    is looked at than that."""
+    """Whether rows are so few, and have so few characters in so few values, that a plan takes a
+    moment."""
     if sum(len(rows) for _, rows in batches) > INLINE_ROWS:
         return False
-    left = INLINE_CHARACTERS
-    values: list[Any] = [row for _, rows in batches for row in contents(rows)]
-    while values and left > 0:
-        value = values.pop()
-        if isinstance(value, str):
-            left -= len(value)
-        elif isinstance(value, list | tuple | Mapping):
-            left -= VALUE * len(value)
-            if left > 0:
-                values += value.values() if isinstance(value, Mapping) else value
-    return left > 0
+    held = (row for _, rows in batches for row in _contents(rows) if row is not None)
+    size = size_of((value for row in held for value in row.values()), INLINE_VALUES)
+    return size.whole and size.characters < INLINE_CHARACTERS
 
 
 async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None) -> Plan:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from math import log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..arg import Arg, Lit, Ref, refs
 from ..nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
 from ..rewriting import rewrite
+from ..size import UNKNOWN, size_of
 from ..template import Slot, Template
 
 if TYPE_CHECKING:
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
 MIN_TOKENS = 64.0
 """A shorter beginning is computed with the rest: one step of the engine does not feel it."""
 CHARS_PER_TOKEN = 4.0
-UNKNOWN_CHARS = 256.0
-"""Taken for a value whose length nothing tells."""
 SAMPLED = 16
 """Rows whose columns are looked at for their lengths."""
 LOOKED = 256
 """Values inside a row's value that are looked at: so many are longer than `MIN_TOKENS`."""
-
-NUMBERS = (float, bool, type(None))
 
 Lengths = Mapping[int, float]
 """Characters of an input's values, on average, by the id of the node: bodies have inputs of the
@@ -52,30 +48,9 @@ def _lengths(part: Part) -> Lengths:
     rows = [row for row in islice(part.source, SAMPLED) if row is not None]
     found: dict[int, float] = {}
     for node in part.workflow.inputs:
-        sizes = [_characters(row[node.id]) for row in rows if node.id in row]
+        sizes = [size_of((row[node.id],), LOOKED).characters for row in rows if node.id in row]
         if sizes:
             found[id(node)] = sum(sizes) / len(sizes)
-    return found
-
-
-def _characters(value: Any) -> float:
-    """Those of a value as text, about. None is made of it: it may be long, or have code of its own
-    that fails."""
-    found, inner = 0.0, [value]
-    for _ in range(LOOKED):
-        if not inner:
-            break
-        one = inner.pop()
-        if isinstance(one, str):
-            found += str.__len__(one)
-        elif type(one) in (list, tuple, dict):
-            found += 2 * len(one)
-            inner += islice(one, LOOKED)
-            inner += islice(one.values(), LOOKED) if type(one) is dict else ()
-        elif type(one) is int:
-            found += 1 + one.bit_length() * log10(2)  # Python makes no text of the longest
-        else:
-            found += len(str(one)) if type(one) in NUMBERS else UNKNOWN_CHARS
     return found
 
 
@@ -136,8 +111,8 @@ def _tokens(node: LLMCall, early: int, workflow: Workflow, lengths: Lengths) -> 
 
 def _chars(arg: Arg | None, workflow: Workflow, lengths: Lengths) -> float:
     if isinstance(arg, Lit):
-        return float(len(arg.value)) if type(arg.value) is str else UNKNOWN_CHARS
+        return float(len(arg.value)) if type(arg.value) is str else UNKNOWN
     node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
     if isinstance(node, LLMCall):
         return node.sampling.max_tokens * CHARS_PER_TOKEN
-    return lengths.get(id(node), UNKNOWN_CHARS)
+    return lengths.get(id(node), UNKNOWN)
