@@ -13,6 +13,7 @@ from ..dag.estimates import Estimates
 from ..dag.known import NOTHING, Known
 from ..dag.logical import Part, Plan
 from ..dag.nodes import Workflow
+from ..dag.numbering import Row
 from ..dag.optimize import check_names, optimize
 from ..dag.phases import moves, together
 from ..dag.plan import plan_together
@@ -22,6 +23,7 @@ from ..dag.rules.merge_calls import merge_calls
 from ..dag.size import size_of
 from ..dag.turns import SEARCHED
 from .backends.backend import Backend, Places, Reads, names_of
+from .backends.local import INLINE_CHARS
 from .expanded import Expanded
 from .liveness import Liveness
 from .row import Item, RowIn
@@ -36,7 +38,8 @@ Measure = Callable[[str], float]
 INLINE_ROWS = 1_000
 """Batches of more rows are planned in a thread, so that the event loop goes on."""
 INLINE_CHARACTERS = 2_000_000
-"""So are those with more characters in their texts: 20 ms or so are planned inline."""
+"""So are those with more characters in their texts: 20 ms or so are planned inline. Where some of
+the texts are tokenized to plan them, `INLINE_CHARS`, as with prompts."""
 INLINE_VALUES = 20_000
 """So are those with more values in them."""
 
@@ -63,33 +66,36 @@ async def planned(
     memory = kv_tokens(backend) if backend is not None else None
 
     def make() -> Plan:
-        measure = measure_for(backend, batches)
+        models = (model for workflow, _ in batches for model in workflow.models())
+        held = (row for _, rows in batches for row in _contents(rows))
+        measure = measure_of(backend, models, held)
         return plan_for(batches, disable, memory, known, measure, names_of(backend))
 
-    return make() if _few(batches) else await asyncio.to_thread(make)
+    most = INLINE_CHARS if isinstance(backend, Reads) else INLINE_CHARACTERS
+    return make() if _few(batches, most) else await asyncio.to_thread(make)
 
 
-def measure_for(
-    backend: Backend | None, batches: Sequence[tuple[Workflow, Sequence[RowIn]]]
+def measure_of(
+    backend: Backend | None, models: Iterable[str], rows: Iterable[Row | None]
 ) -> Measure | None:
-    """Tokens of a text, by how long a loaded model's tokens are in what the rows say; None where
-    no model is loaded whose tokenizer is known."""
-    models = [model for workflow, _ in batches for model in workflow.models()]
-    if not models or not isinstance(backend, Reads):
+    """Tokens of a text, by how long tokens are in texts like the rows': those of the first of these
+    models that is loaded. None where none is, or the backend has no tokenizers."""
+    if not isinstance(backend, Reads):
         return None
-    sample = sample_of(row for _, rows in batches for row in _contents(rows))
-    per_token = backend.characters(models[0], sample)
+    sample = sample_of(rows)
+    found = (backend.characters(model, sample) for model in models)
+    per_token = next((each for each in found if each is not None), None)
     return None if per_token is None else lambda text: len(text) / per_token
 
 
-def _few(batches: Sequence[tuple[Workflow, Sequence[RowIn]]]) -> bool:
+def _few(batches: Sequence[tuple[Workflow, Sequence[RowIn]]], most: int) -> bool:
     """Whether rows are so few, and have so few characters in so few values, that a plan takes a
     moment."""
     if sum(len(rows) for _, rows in batches) > INLINE_ROWS:
         return False
     held = (row for _, rows in batches for row in _contents(rows) if row is not None)
     size = size_of((value for row in held for value in row.values()), INLINE_VALUES)
-    return size.whole and size.characters < INLINE_CHARACTERS
+    return size.whole and size.characters < most
 
 
 async def arranged(plan: Plan, backend: Backend, known: Estimates | None = None) -> Plan:

@@ -28,8 +28,8 @@ from .backends.placing import placement_for
 from .known import make_known_calls_now
 from .options import DEFAULT_WINDOW
 from .oversized import Oversized, oversized
-from .planning import kv_tokens, merges, rules_off
-from .profiles import measure_of, profile_of
+from .planning import first_models, kv_tokens, measure_of, merges, rules_off
+from .profiles import profile_of
 from .rehearsing import opened, rehearse_on
 from .trials import tried_on
 
@@ -123,7 +123,9 @@ def price_on(
     several workers like this backend run. `followed`: a plan of these rows that has been followed,
     whose order is taken instead of trying orders again."""
     aliases = workflow.models()
-    measure = measure_of(backend, aliases[0], rows) if aliases else None
+    if aliases:
+        backend.llm(first_models(workflow)[0])  # a run that plans has loaded it
+    measure = measure_of(backend, aliases, rows) if aliases else None
     memory = kv_tokens(backend)
     off = rules_off(planned, disable)
     plan = make_plan(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from ..dag.estimates import Estimates
 from ..dag.profile import Profile
 from .backends.local import LocalBackend
-from .texts import characters_of, sample_of
 
 
 def profile_of(
@@ -26,11 +24,3 @@ def profile_of(
         together=backend.together(models),
         estimates=known or Estimates(),
     )
-
-
-def measure_of(
-    backend: LocalBackend, model: str, rows: Iterable[Mapping[str, Any] | None]
-) -> Callable[[str], float]:
-    """Tokens of a text, by the mean length of the model's tokens in texts like the rows'."""
-    per_token = characters_of(backend.llm(model), sample_of(rows))
-    return lambda text: len(text) / per_token
