@@ -141,7 +141,7 @@ def _notes(facts: Facts) -> Iterator[str]:
     if len(facts.sessions) > 1:
         yield f"Measured are all {len(facts.sessions)} starts together."
     if cost["known"] == "limit":
-        yield "Nothing was known of how long answers are: they were taken to be max_tokens long."
+        yield "Answers that nothing was known of were taken to be max_tokens long."
     if not cost["measured"]:
         yield "Costs of this machine are rough guesses: plait doctor --model measures them."
     if rehearsed is not None:

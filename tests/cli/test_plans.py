@@ -265,6 +265,18 @@ def test_a_run_follows_what_is_said_of_its_nodes(
     assert loads in told.out and "each model loaded once before the first row" in told.out
 
 
+def test_what_is_said_of_one_node_leaves_the_others_unknown(rows: Path, plait: Plait) -> None:
+    (rows / "wf.py").write_text(TWO.replace(', model="small"', "").replace(', model="big"', ""))
+    run = ("run", "wf.py", "-i", "rows.jsonl", "--model", "demo", "-o", "out.jsonl")
+    assert plait(*run, "--expect", "draft=2", "--run-dir", "r").code == 0
+    cost = json.loads((rows / "r" / "run.json").read_text("utf-8"))["sessions"][0]["cost"]
+    generated = {name: n["generated_tokens"] for name, n in cost["rehearsed"]["nodes"].items()}
+    assert cost["known"] == "limit" and generated["draft"] < generated["review"]
+    page = (rows / "r" / "report.html").read_text("utf-8")
+    assert "Answers that nothing was known of were taken to be max_tokens long." in page
+    assert "Nothing was known" not in page
+
+
 def test_what_cannot_be_of_a_node_is_refused_before_a_run(rows: Path, plait: Plait) -> None:
     wrong = ("--expect", "draft=9999", "--expect", "drfat=1", "--expect", "draft=many")
     for command in ((*RUN, "--run-dir", "r"), ("explain", "wf.py", "-i", "rows.jsonl")):
