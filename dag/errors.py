@@ -130,6 +130,15 @@ def noting(problems: list[Problem]) -> Iterator[None]:
         problems += error.problems
 
 
+def as_fault(error: BaseException) -> PlaitError:
+    """The error as one of ours: what is not, a panic of an extension too, is a fault of plait's."""
+    if isinstance(error, PlaitError):
+        return error
+    fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
+    fault.__cause__ = error
+    return fault
+
+
 def first_line(error: BaseException, limit: int = 500) -> str:
     """The error in one bounded line, for messages that quote it."""
     text = str(error).strip() or type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..dag.arg import resolve
-from ..dag.errors import EngineError, PlaitError, RowError, first_line
+from ..dag.errors import PlaitError, RowError, as_fault
 from ..dag.nodes import Branch, Project
 from ..dag.template import project
 from .backends.warm import Kept
@@ -199,12 +199,3 @@ class Program:
                 task.cancel()
         if not self.done.done():
             self.done.set_exception(error)
-
-
-def as_fault(error: BaseException) -> PlaitError:
-    """The error as one of ours."""
-    if isinstance(error, PlaitError):
-        return error
-    fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
-    fault.__cause__ = error
-    return fault

@@ -8,6 +8,7 @@ happens in a thread. Calls may come from several event loops.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ...dag.ahead import Ahead
-from ...dag.errors import EngineError
+from ...dag.errors import EngineError, PlaitError, as_fault
 from ...dag.phases import Move
 from ...dag.turns import Decision, Place, Turns, place_of
 from .waiter import Waiter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..llm import LLM
     from ..llm.shelf import Shelf
 
+log = logging.getLogger("plait")
 QUIET_ROUNDS = 32
 """Rounds of the event loop without news after which it has come to rest."""
 MOST_ROUNDS = 2_000
@@ -210,14 +212,16 @@ class Gate:
 
     def _move(self, move: Move, loop: asyncio.AbstractEventLoop) -> None:
         """Load a model, in the thread for loading."""
-        failure: BaseException | None = None
+        failure: PlaitError | None = None
         try:
             for model in move.unload:
                 self._shelf.unload(model)
             with self._shelf.borrow(move.load):
                 pass
-        except BaseException as error:
-            failure = error
+        except BaseException as error:  # of another kind it would end the loop of who waits
+            failure = as_fault(error)
+            if failure is not error:
+                log.exception("a model could not be loaded")
         with self._lock:
             self._moving = None
             if failure is not None:
@@ -226,7 +230,7 @@ class Gate:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self._stir)
 
-    def _refuse(self, model: str, failure: BaseException) -> None:
+    def _refuse(self, model: str, failure: PlaitError) -> None:
         """Fail those who wait for a model that cannot be loaded."""
         failed = [waiter for waiter in self._waiters if waiter.place.model == model]
         self._waiters = [waiter for waiter in self._waiters if waiter.place.model != model]

@@ -36,12 +36,11 @@ class Waiter:
             return True
         return False
 
-    def fail(self, failure: BaseException) -> None:
+    def fail(self, failure: PlaitError) -> None:
         """Each waiter gets an error of its own: rows write their node into it."""
 
         def set_failure() -> None:
             if not self.future.done():
-                own = type(failure)(str(failure)) if isinstance(failure, PlaitError) else failure
-                self.future.set_exception(own)
+                self.future.set_exception(type(failure)(str(failure)))
 
         self.tell(set_failure)

@@ -82,7 +82,7 @@ def find(loaded: LoadedModel, runner: Runner, free: PageAllocator, work: Work, a
     if ask and (known is None or (known.busy and not contended())):
         try:
             found = measure_and_keep(loaded, runner, free, work)
-        except Exception as error:  # a model that runs is worth more than its costs
+        except BaseException as error:  # a model that runs is worth more than its costs
             log.warning("costs could not be measured: %s", first_line(error))
     if found is not None:
         return replace(found, load=loaded.seconds)

@@ -24,10 +24,8 @@ def read_config(path: str | Path) -> Any:
     if place.is_dir() and not (place / "config.json").is_file():
         raise ModelError(f"{str(path)!r} is not a model: it has no config.json")
     _run_no_code(_auto_map(place), str(path))
-    try:
+    with _refusing(f"cannot read the model {str(path)!r}"):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:
-        raise ModelError(f"cannot read the model {str(path)!r}: {first_line(error)}") from error
     _run_no_code(getattr(config, "auto_map", None), str(path))
     return config
 
@@ -63,17 +61,27 @@ def check_files(path: str | Path) -> None:
 
 
 @contextmanager
-def refusing(name: str, device: torch.device) -> Iterator[None]:
-    """Whatever goes wrong inside is a ModelError that says whether memory was short."""
+def _refusing(what: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a ModelError that begins with `what`."""
     try:
         yield
-    except ModelError:
+    except (ModelError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        if _lacks_memory(error):
+    except BaseException as error:  # a panic of an extension is no Exception
+        raise ModelError(f"{what}: {first_line(error)}") from error
+
+
+@contextmanager
+def refusing(name: str, device: torch.device) -> Iterator[None]:
+    """Whatever goes wrong inside is a ModelError that says whether memory was short."""
+    with _refusing(f"cannot load the model {name!r}"):
+        try:
+            yield
+        except Exception as error:
+            if not _lacks_memory(error):
+                raise
             gc.collect()
             raise ModelError(f"not enough memory on {device} to load {name!r}") from error
-        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}") from error
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -123,11 +131,8 @@ def read_tokenizer(path: str | Path) -> Any | None:
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     if place.is_dir() and not any((place / n).is_file() for n in names):
         return None
-    try:
+    with _refusing(f"cannot read the tokenizer of {str(path)!r}"):
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:
-        message = f"cannot read the tokenizer of {str(path)!r}: {first_line(error)}"
-        raise ModelError(message) from error
 
 
 def end_tokens(model: Any, config: Any) -> frozenset[int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -127,24 +128,29 @@ class Grammars:
         if self._ll_tokenizer is None:
             from llguidance.hf import from_tokenizer
 
-            try:
-                made = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size)
-            except Exception as error:
-                what = "constrained output does not work with this model's tokenizer"
-                raise PromptError(f"{what}: {first_line(error)}") from error
-            self._ll_tokenizer = made
-        try:
+            with _refusing("constrained output does not work with this model's tokenizer"):
+                self._ll_tokenizer = from_tokenizer(self._tokenizer, n_vocab=self._vocab_size)
+        with _refusing("the output constraint is invalid"):
             source = _source(llguidance, sampling, schema)
             matcher = llguidance.LLMatcher(self._ll_tokenizer, source)
-        except Exception as error:
-            raise PromptError(f"the output constraint is invalid: {first_line(error)}") from error
-        if problem := matcher.get_error():
-            raise PromptError(f"the output constraint is invalid: {_first(problem)}")
-        split = self._ll_tokenizer.tokenize_str
-        grammar = Grammar(matcher, schema, split, self._vocab_size, self._bits)
-        if not _has_text(grammar, schema):
-            raise PromptError("the output constraint cannot be met: no text satisfies it")
+            if problem := matcher.get_error():
+                raise PromptError(f"the output constraint is invalid: {_first(problem)}")
+            split = self._ll_tokenizer.tokenize_str
+            grammar = Grammar(matcher, schema, split, self._vocab_size, self._bits)
+            if not _has_text(grammar, schema):
+                raise PromptError("the output constraint cannot be met: no text satisfies it")
         return grammar
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a PromptError that begins with `what`."""
+    try:
+        yield
+    except (PromptError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a panic of an extension is no Exception
+        raise PromptError(f"{what}: {first_line(error)}") from error
 
 
 def _unpack(packed: npt.NDArray[np.uint8], bits: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ...dag.errors import EngineError, first_line
+from ...dag.errors import EngineError, PlaitError, as_fault
 
 Action = Callable[[], object]
 T = TypeVar("T")
@@ -37,18 +37,19 @@ class StepThread:
         self._more = False
 
     def call(self, action: Callable[[], T]) -> T:
-        """Run an action on the thread and wait for what it returns or raises."""
+        """Run an action on the thread and wait for what it returns. PlaitError for what it raises,
+        whatever that is."""
         if threading.current_thread() is self._worker.thread:
             return action()
         results: list[T] = []
-        errors: list[BaseException] = []
+        errors: list[PlaitError] = []
         done = threading.Event()
 
         def run() -> None:
             try:
                 results.append(action())
             except BaseException as error:
-                errors.append(error)
+                errors.append(as_fault(error))
             finally:
                 done.set()
 
@@ -87,7 +88,7 @@ class StepThread:
             try:
                 found = action()
             except BaseException as error:
-                tell(future.set_exception, _as_exception(error))
+                tell(future.set_exception, as_fault(error))
             else:
                 tell(future.set_result, found)
 
@@ -172,15 +173,6 @@ def _guarded(action: Callable[[], T], place: StepThread | None) -> T | None:
         if place is not None and not place.closed:
             _guarded(place.end, place)
         return None
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """What an awaiting task can be told: only an `Exception` fails its row and nothing else."""
-    if isinstance(error, Exception):
-        return error
-    fault = EngineError(f"{type(error).__name__}: {first_line(error)}")
-    fault.__cause__ = error
-    return fault
 
 
 _workers: dict[str, _Worker] = {}

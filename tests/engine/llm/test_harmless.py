@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import plait
-from plait import Engine, EngineError
+from plait import Engine, EngineError, ModelError
+from plait.dag.errors import PromptError
 from plait.dag.sampling import Sampling
 from plait.engine.backends.local import LocalBackend
-from plait.engine.llm import LLM
+from plait.engine.llm import LLM, calibrate, model
+from plait.engine.llm import llm as llm_module
 from plait.engine.llm.attention.plan import Layout
 from plait.engine.llm.intake import Intake
 from plait.engine.llm.warming import Warming
@@ -179,3 +183,82 @@ def test_a_panic_before_the_step_fails_its_row_only(
         rows = engine.run(say, [{"word": "a"}, {"word": "b"}]).rows
     assert [row.status for row in rows] == ["error", "ok"]
     assert rows[0].error is not None and "Panic: boom" in rows[0].error.message
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (transformers.AutoConfig, "from_pretrained"),
+        (transformers.AutoTokenizer, "from_pretrained"),
+        (transformers.AutoModelForCausalLM, "from_pretrained"),
+        (model, "probe"),
+    ],
+)
+def test_a_model_that_breaks_as_it_is_read_is_named(
+    model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, where: object, name: str,
+    kind: type[BaseException],
+) -> None:  # fmt: skip
+    breaks_once(monkeypatch, where, name, kind)
+    with pytest.raises(ModelError, match="bytes.*boom"):
+        LLM(model_path("bytes"))
+    LLM(model_path("bytes")).close()
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["Encoder", "find"])
+def test_a_load_that_breaks_fails_who_waits_for_it(
+    model_path: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+    kind: type[BaseException],
+) -> None:  # fmt: skip
+    """Whether the run is about to begin, or under way: its event loop goes on."""
+
+    @plait.llm(max_tokens=2, model="one")
+    def one(word: str) -> str:
+        return word
+
+    @plait.llm(max_tokens=2, model="other")
+    def other(word: str) -> str:
+        return word
+
+    @plait.workflow
+    def both(word: str) -> list[str]:
+        return [one(word), other(word)]
+
+    copy = shutil.copytree(model_path("bytes"), tmp_path / "other")
+    models = {"one": model_path("bytes"), "other": copy}
+    with Engine(models=models, memory="1GiB") as engine:
+        breaks_once(monkeypatch, llm_module, name, kind)
+        with pytest.raises(EngineError, match="boom"):
+            engine.run(both, [{"word": "a"}])
+        assert engine.call(one, word="a")
+        breaks_once(monkeypatch, llm_module, name, kind)
+        rows = engine.run(both, [{"word": "a"}]).rows
+        assert rows[0].error is not None and "boom" in rows[0].error.message
+        assert engine.run(both, [{"word": "a"}]).rows[0].ok
+
+
+@KINDS
+async def test_a_model_that_cannot_be_measured_runs(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    left = breaks_once(monkeypatch, calibrate, "measure_and_keep", kind)
+    await settled(engine(calibrate=True))
+    assert not left
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["grammar_from_regex", "get_error", "compute_bitmask"])
+async def test_a_constraint_that_breaks_fails_its_request_only(
+    engine: Build, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[BaseException]
+) -> None:
+    llguidance = pytest.importorskip("llguidance")
+    llm, ab = engine("bytes"), Sampling(max_tokens=4, regex="ab")
+    breaks_once(monkeypatch, llguidance.LLMatcher, name, kind)
+    bad, good = await asyncio.gather(
+        llm.generate([3, 4], ab), llm.generate([3, 4], FOUR), return_exceptions=True
+    )
+    assert isinstance(bad, PromptError) and "the output constraint" in str(bad)
+    assert isinstance(good, list) and len(good[0].token_ids) == 4
+    assert (await llm.generate([3, 4], ab))[0].text == "ab"
+    await settled(llm)
