@@ -28,7 +28,8 @@ from plait.dag.logical import Plan, positions
 from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage, rehearse
-from plait.dag.trials import ordered, tried
+from plait.dag.rehearsals import ordered
+from plait.dag.trials import tried
 from plait.engine.llm.costs import Costs
 from plait.engine.rehearsed import PAGE_SIZE, Rehearsing
 
@@ -108,7 +109,7 @@ class Instance:
     pages: int
     estimates: Estimates
 
-    def stage(self) -> Stage:
+    def stage(self, _: Plan) -> Stage:
         return Stage({"default": Rehearsing(MACHINE, self.pages)})
 
     def by_tokens(self) -> Plan:
@@ -122,7 +123,8 @@ class Instance:
 
     def seconds(self, plan: Plan, order: Sequence[int], texts: Imagination) -> float:
         """Until the last answer, if rows start in this order."""
-        found = rehearse(ordered(plan, order), [self.rows], self.estimates, self.stage(), texts)
+        taken = ordered(plan, order)
+        found = rehearse(taken, [self.rows], self.estimates, self.stage(taken), texts)
         assert not found.used["default"].failed
         return found.seconds
 

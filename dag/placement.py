@@ -88,6 +88,8 @@ class Placement:
     stages: tuple[Stage, ...]
     exact: bool
     """Whether all ways were searched; else a rule of thumb chose."""
+    rehearsed: int = 0
+    """Placements that were rehearsed if this was quickest of them, whatever the formula says."""
 
     @property
     def seconds(self) -> float:
@@ -95,6 +97,7 @@ class Placement:
 
     def explain(self) -> str:
         how = "the quickest there is" if self.exact else "found by a rule of thumb"
+        how = f"the quickest of {self.rehearsed} rehearsed" if self.rehearsed else how
         lines = [f"placement: {seconds_text(self.seconds)} of work and loads, {how}"]
         for number, stage in enumerate(self.stages, 1):
             lines.append(f"  stage {number}: {seconds_text(stage.seconds)}")
@@ -103,7 +106,9 @@ class Placement:
 
     def as_dict(self) -> dict[str, Any]:
         stages = [stage.as_dict() for stage in self.stages]
-        return {"seconds": round(self.seconds, 6), "exact": self.exact, "stages": stages}
+        tried = {"rehearsed": self.rehearsed} if self.rehearsed else {}
+        seconds = round(self.seconds, 6)
+        return {"seconds": seconds, "exact": self.exact, **tried, "stages": stages}
 
 
 def stage_seconds(

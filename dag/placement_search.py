@@ -29,8 +29,11 @@ MATCHED = 5
 """Most workers for which all ways to give them new models are tried."""
 
 
-def place(demand: Demand, there: Config | None = None, *, searched: int = SEARCHED) -> Placement:
-    """The quickest stages that are found. `there` is what the workers hold to begin with.
+def place(
+    demand: Demand, there: Config | None = None, *, searched: int = SEARCHED, replicas: bool = True
+) -> Placement:  # fmt: skip
+    """The quickest stages that are found. `there` is what the workers hold to begin with. Without
+    `replicas`, a model stands on one worker at a time.
 
     Raises ValueError for a model that no worker can hold.
     """
@@ -38,7 +41,7 @@ def place(demand: Demand, there: Config | None = None, *, searched: int = SEARCH
         if not demand.fits(frozenset({model})):
             size, memory = demand.sizes[model], demand.memory
             raise ValueError(f"model {model!r} takes {size:,} bytes, a worker has {memory:,}")
-    search = _Search(demand, searched)
+    search = _Search(demand, searched, replicas)
     start = there if there is not None else (frozenset[str](),) * demand.workers
     done = demand.steps.finish(frozenset(), frozenset())
     try:
@@ -67,8 +70,8 @@ class _Way:
 
 
 class _Search:
-    def __init__(self, demand: Demand, searched: int) -> None:
-        self.demand, self.searched = demand, searched
+    def __init__(self, demand: Demand, searched: int, replicas: bool) -> None:
+        self.demand, self.searched, self.replicas = demand, searched, replicas
         self.known: dict[tuple[Done, Config], Best] = {}
         self.all = len(demand.steps.needs)
 
@@ -180,7 +183,7 @@ class _Search:
         wanted = set(demand.steps.wanted(done))
         for config in configs:
             held = frozenset(chain.from_iterable(config))
-            if held.isdisjoint(wanted):
+            if held.isdisjoint(wanted) or not (self.replicas or len(held) == sum(map(len, config))):
                 continue
             then = demand.steps.finish(done, held)
             work: dict[str, float] = {}

@@ -127,8 +127,8 @@ class Executor:
         if isinstance(rows, list):
             known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
             plan = await planned([(self.workflow, rows)], disable, known, self.backend)
-            plan = await arranged(plan, self.backend, expected)
             plan = await in_best_order(plan, rows, self.backend, self.options)
+            plan = await arranged(plan, self.backend, expected)
             await forewarn(self.workflow, rows, self.backend)
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started

@@ -19,10 +19,10 @@ from ..dag.optimize import Observer, unobserved
 from ..dag.plan import make_plan
 from ..dag.pricing import cost_of
 from ..dag.profile import Profile
+from ..dag.rehearsals import ordered
 from ..dag.rules.merge_calls import merge_calls
 from ..dag.rules.order_rows import order_rows
 from ..dag.rules.share_prefixes import share_prefixes
-from ..dag.trials import ordered
 from .backends.local import LocalBackend
 from .backends.placing import placement_for
 from .known import make_known_calls_now
@@ -139,12 +139,12 @@ def price_on(
         if followed.trials is not None:
             taken = ordered(plan, positions(followed.parts[0]))
             plan = replace(taken, trials=followed.trials)
-    elif len(devices) <= 1:  # as a run does that has loaded its models
-        plan = tried_on(backend, plan, rows, known, disable, window)
-    if len(devices) > 1 and planned and aliases:
+        plan = replace(plan, placement=followed.placement)
+    elif len(devices) > 1 and planned and aliases:
         there = opened(backend, plan, len(devices))
-        placement = placement_for(plan, [backend], known, there)
-        plan = replace(plan, placement=placement)
+        plan = replace(plan, placement=placement_for(plan, [backend], known, there))
+    if followed is None:  # as a run does that has loaded its models
+        plan = tried_on(backend, plan, rows, known, disable, window, devices)
     merging = planned and merges(disable)
     counting = _counting(off, merging)
     counted = plan

@@ -89,6 +89,11 @@ class Rehearsing:
         self._warming = Warming(self._scheduler, Tally())
 
     @property
+    def kv_tokens(self) -> int:
+        """Tokens that its KV memory holds."""
+        return self._pages * self._page_size
+
+    @property
     def busy(self) -> bool:
         return self._calls or self._warming.waiting
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..dag.estimates import Estimates
@@ -11,6 +12,7 @@ from ..dag.imagined import Imagination
 from ..dag.logical import Plan
 from ..dag.numbering import Row
 from ..dag.placement import Config
+from ..dag.profile import Costs
 from ..dag.rehearsal import Stage, rehearse
 from ..dag.rehearsed import Rehearsed
 from ..dag.rehearsed_device import Device
@@ -24,6 +26,10 @@ from .texts import characters_of, frame_of, reader, sample_of
 
 if TYPE_CHECKING:
     from .llm import LLM
+    from .llm.shelf import Shelf
+
+Fresh = Callable[[], Mapping[str, Rehearsing]]
+"""Gives models by alias, with empty caches."""
 
 
 def rehearse_on(
@@ -40,19 +46,20 @@ def rehearse_on(
     first = next(iter(llms.values()), None)
     sample = sample_of(row for part in rows for row in part)
     texts = imagination_of(first, sample) if first is not None else Imagination()
-    several = len(devices) > 1 and first is not None
-    stage = Stage(
-        devices=_workers(backend, plan, llms, devices) if several else [_alone(backend, llms)],
-        dispatch=_dispatch(backend, plan, llms, len(devices), texts) if several else None,
-        window=window, busy=BUSY, merging=merging, disturbed=disturbed,
-    )  # fmt: skip
+    shelf, fresh = backend.shelf(), partial(empty, llms)
+    given = Stage(window=window, busy=BUSY, merging=merging, disturbed=disturbed)
+    if len(devices) > 1 and first is not None:
+        there = opened(backend, plan, len(devices))
+        stage = fleet_of(plan, shelf, fresh, there, devices, texts, given)
+    else:
+        stage = replace(given, devices=[_alone(backend, fresh())])
     return rehearse(plan, rows, estimates, stage, texts)
 
 
-def _alone(backend: LocalBackend, llms: Mapping[str, LLM]) -> Device:
+def _alone(backend: LocalBackend, models: Mapping[str, Rehearsing]) -> Device:
     """The one worker, whose models are there if they fit together."""
-    device = _device(backend, llms)
-    if backend.together(list(llms)):
+    device = _device(backend.shelf(), models)
+    if backend.together(list(models)):
         return replace(device, there=None, limit=None)
     return device
 
@@ -63,48 +70,50 @@ def opened(backend: LocalBackend, plan: Plan, workers: int) -> Config:
     return frozenset({backend.shelf().name(first)}), *[frozenset[str]()] * (workers - 1)
 
 
-def _workers(
-    backend: LocalBackend, plan: Plan, llms: Mapping[str, LLM], devices: Sequence[str]
-) -> list[Device]:
-    """A worker on each device as a run finds it, and then what the plan places is loaded, or
-    everything that fits where it places nothing."""
+def fleet_of(
+    plan: Plan, shelf: Shelf[LLM], fresh: Fresh, there: Config, devices: Sequence[str],
+    texts: Imagination, given: Stage,
+) -> Stage:  # fmt: skip
+    """A stage with a worker on each device, which holds what is `there` and then loads what the
+    plan places, or what is asked of it where it places nothing. Workers are alike: `shelf` says
+    what models take. The rest is as `given`."""
     start: Config = (frozenset[str](),) * len(devices)
     if plan.placement is not None:
         start = plan.placement.stages[0].models
     threads = {name: number for number, name in enumerate(dict.fromkeys(devices))}
-    there = opened(backend, plan, len(devices))
-    return [
-        replace(_device(backend, llms), there=has, start=held, processor=threads[name])
+    workers = [
+        replace(_device(shelf, fresh()), there=has, start=held, processor=threads[name])
         for name, has, held in zip(devices, there, start, strict=True)
     ]
-
-
-def _device(backend: LocalBackend, llms: Mapping[str, LLM]) -> Device:
-    """A worker with empty models, none of which is loaded."""
-    shelf = backend.shelf()
-    empty = {id(llm): model_of(llm) for llm in llms.values()}
-    names = {alias: shelf.name(alias) for alias in llms}
-    measured = shelf.seconds()
-    return Device(
-        {alias: empty[id(llm)] for alias, llm in llms.items()}, names, frozenset(), shelf.sizes(),
-        shelf.limit, {names[a]: measured[names[a]] or m.costs.load for a, m in llms.items()},
+    names = workers[0].names
+    models = {names[alias]: model for alias, model in fresh().items()}
+    dispatch = RehearsedDispatch(
+        len(devices), plan, names, {name: model.costs for name, model in models.items()},
+        {name: model.kv_tokens for name, model in models.items()}, texts.characters,
     )  # fmt: skip
+    return replace(given, devices=workers, dispatch=dispatch)
 
 
-def _dispatch(
-    backend: LocalBackend, plan: Plan, llms: Mapping[str, LLM], workers: int, texts: Imagination
-) -> RehearsedDispatch:
-    names = {alias: backend.shelf().name(alias) for alias in llms}
-    costs = {names[alias]: llm.costs for alias, llm in llms.items()}
-    room = {names[alias]: llm.kv_tokens for alias, llm in llms.items()}
-    return RehearsedDispatch(workers, plan, names, costs, room, texts.characters)
+def _device(shelf: Shelf[LLM], models: Mapping[str, Rehearsing]) -> Device:
+    """A worker with empty models, none of which is loaded."""
+    names = {alias: shelf.name(alias) for alias in models}
+    measured = shelf.seconds()
+    loads = {names[a]: measured[names[a]] or m.costs.load for a, m in models.items()}
+    return Device(models, names, frozenset(), shelf.sizes(), shelf.limit, loads)
 
 
-def model_of(llm: LLM) -> Rehearsing:
-    """A model as it is, in virtual time, with an empty cache."""
+def empty(llms: Mapping[str, LLM]) -> dict[str, Rehearsing]:
+    """Models by alias as they are, with empty caches."""
+    models = {id(llm): model_of(llm) for llm in llms.values()}
+    return {alias: models[id(llm)] for alias, llm in llms.items()}
+
+
+def model_of(llm: LLM, costs: Costs | None = None) -> Rehearsing:
+    """A model as it is, in virtual time, with an empty cache; or one like it that has these
+    costs."""
     scheduler = llm._loop.scheduler
     return Rehearsing(
-        llm.costs, scheduler.tree.allocator.total, scheduler.page_size, scheduler.limits,
+        costs or llm.costs, scheduler.tree.allocator.total, scheduler.page_size, scheduler.limits,
         llm.host_tokens // scheduler.page_size,
     )  # fmt: skip
 

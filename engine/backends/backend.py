@@ -128,9 +128,9 @@ class Places(Protocol):
         ...
 
     async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
-        """The plan with its placement, which is followed from now on.
+        """The plan with its placement, or one that is found now, which is followed from now on.
 
-        Raises ModelError when a model of its first stage cannot be loaded.
+        Raises ModelError when no model of its first stage can be loaded.
         """
         ...
 

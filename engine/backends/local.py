@@ -70,6 +70,11 @@ class LocalBackend:
         first = {path: alias for alias, path in reversed(self._paths.items())}
         return {alias: first[path] for alias, path in self._paths.items()}
 
+    @property
+    def device(self) -> str:
+        """As it was asked for."""
+        return str(self._options.get("device", "auto"))
+
     def check(self, models: Sequence[str]) -> None:
         """Raise ConfigError for an alias that no model is given for."""
         for alias in models:

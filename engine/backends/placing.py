@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from ...dag.estimates import Estimates
 from ...dag.logical import Plan
-from ...dag.placement import Config, Placement
+from ...dag.placement import Config, Demand, Placement
 from ...dag.placement_demand import Machine, demand_of
 from ...dag.placement_search import place
+from ...dag.placements import others
 from ...dag.profile import Profile
 from ..llm.costs import Costs
 from .local import LocalBackend
@@ -29,21 +30,39 @@ def placement_for(
     `known` says how long answers are. `there`: workers like the first backend, which only tells the
     costs, and what each holds; else these backends, with what they hold now.
     """
-    shelf = backends[0].shelf()
-    names = {alias: shelf.name(alias) for alias in plan.models}
-    workers = len(there or backends)
-    machine = Machine(workers, shelf.limit, shelf.sizes(), names)
-    profile = Profile(costs_of(plan.models, backends), estimates=known or Estimates())
-    demand = demand_of(plan, profile, machine)
-    if demand is None:
-        return None
-    if there is None:
-        shelves, wanted = (b.shelf() for b in backends), frozenset(names.values())
-        there = tuple(wanted.intersection(map(s.name, s.loaded)) for s in shelves)
+    there = there or held(plan, backends)
+    demand = _demand(plan, backends, known, len(there))
     try:
-        return place(demand, there)
+        return place(demand, there) if demand is not None else None
     except ValueError:  # its calls will say so, with what to do
         return None
+
+
+def others_for(
+    plan: Plan, backends: Sequence[LocalBackend], known: Estimates | None = None,
+    there: Config | None = None,
+) -> tuple[Placement, ...]:  # fmt: skip
+    """Placements that differ in kind from that of a plan."""
+    there = there or held(plan, backends)
+    demand = _demand(plan, backends, known, len(there))
+    return others(plan.placement, demand, there) if demand and plan.placement else ()
+
+
+def held(plan: Plan, backends: Sequence[LocalBackend]) -> Config:
+    """What backends hold now of a plan's models."""
+    shelves = [backend.shelf() for backend in backends]
+    wanted = frozenset(map(shelves[0].name, plan.models))
+    return tuple(wanted.intersection(map(shelf.name, shelf.loaded)) for shelf in shelves)
+
+
+def _demand(
+    plan: Plan, backends: Sequence[LocalBackend], known: Estimates | None, workers: int
+) -> Demand | None:
+    shelf = backends[0].shelf()
+    names = {alias: shelf.name(alias) for alias in plan.models}
+    machine = Machine(workers, shelf.limit, shelf.sizes(), names)
+    profile = Profile(costs_of(plan.models, backends), estimates=known or Estimates())
+    return demand_of(plan, profile, machine)
 
 
 def costs_of(aliases: Sequence[str], backends: Sequence[LocalBackend]) -> dict[str, Costs]:

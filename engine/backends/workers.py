@@ -183,7 +183,8 @@ class Workers:
         return replace(plan, placement=placement_for(plan, self.workers, known))
 
     async def arrange(self, plan: Plan, known: Estimates | None = None) -> Plan:
-        plan = await asyncio.to_thread(self.placed, plan, known)
+        if plan.placement is None:
+            plan = await asyncio.to_thread(self.placed, plan, known)
         if plan.placement is None:
             await self.workers[0].open(plan.models)
             return plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from plait.benchmarks.placement_gap import Instance, instances, measured
@@ -9,6 +11,7 @@ from plait.dag import placement_search
 from plait.dag.phases import Steps, moves
 from plait.dag.placement import Demand, stage_seconds
 from plait.dag.placement_search import place
+from plait.dag.placements import others
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,31 @@ def test_dear_loads_keep_models_apart_and_cheap_ones_make_replicas() -> None:
     assert replicas.seconds == pytest.approx(6.0)
 
 
+def test_those_worth_a_rehearsal_have_no_replicas_or_one_worker(demands: list[Instance]) -> None:
+    nothing, differ = frozenset[str](), 0
+    for demand, least in demands[:100]:
+        there = (nothing,) * demand.workers
+        found = place(demand, there)
+        further = others(found, demand, there)
+        assert found not in further and len(further) <= 2 * (demand.workers > 1)
+        for one in further:
+            assert frozenset().union(*(s.steps for s in one.stages)) <= set(demand.steps.needs)
+            held = [[m for models in s.models for m in models] for s in one.stages]
+            alone = {w for s in one.stages for w, models in enumerate(s.models) if models}
+            assert len(alone) == 1 or all(len(set(some)) == len(some) for some in held)
+            assert one.seconds >= least - 1e-6
+        differ += bool(further)
+    assert differ > 20
+    at = place(two(1.0, 10.0), (nothing, frozenset({"big"})))
+    (single,) = others(at, two(1.0, 10.0), (nothing, frozenset({"big"})))
+    assert all(not s.models[0] for s in single.stages), "it is the one that has something"
+    assert others(replace(at, exact=False), two(1.0, 10.0), (nothing, nothing)) == ()
+
+
 def test_it_says_why() -> None:
-    told = place(two(work=4.0, load=1.0)).explain()
+    found = place(two(work=4.0, load=1.0))
+    told = found.explain()
+    assert "the quickest of 3 rehearsed" in replace(found, rehearsed=3).explain()
     assert (
         "stage 1" in told
         and "worker 0: model big (4.00 s of work)" in told

@@ -22,7 +22,8 @@ from plait.dag.logical import Plan, positions
 from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage
-from plait.dag.trials import may_try, ordered, tried, unlike
+from plait.dag.rehearsals import ordered, unlike
+from plait.dag.trials import may_try, tried
 from plait.dag.workflow import as_workflow
 from plait.engine.rehearsed import Rehearsing
 
@@ -93,7 +94,7 @@ class Counting:
         calls, prompts = self.calls * trials.CALL, self.prompts * trials.PROMPT
         return calls + prompts + self.generated * trials.GENERATED
 
-    def __call__(self) -> Stage:
+    def __call__(self, _: Plan) -> Stage:
         model = Rehearsing(MACHINE, self.pages)
         add = model.add
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from plait.dag import trials
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
 from plait.engine.backends.local import LocalBackend
+from plait.engine.llm.costs import Costs
 from plait.engine.predicted import expectation
 from plait.engine.priced import price_on
 from plait.engine.settings import Settings
@@ -158,8 +159,47 @@ def test_what_cannot_be_tried_fails_no_run(
     assert "not tried in virtual time: no such order" in caplog.text
 
 
-def test_several_workers_follow_the_order_by_tokens(model: Path) -> None:
-    with Engine(model=model, kv_memory=24 * PAGE, devices=["cpu", "cpu"]) as engine:
-        assert knowing(engine).explain(asked, ROWS).trials is None
+@pytest.fixture
+def replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever machine this runs on: loads are so cheap that the formula finds replicas, and runs
+    so long that there is time to try."""
+
+    def cheap(aliases: Sequence[str], _: object) -> dict[str, Costs]:
+        return dict.fromkeys(aliases, Costs(step=0.01, load=0.001))
+
+    monkeypatch.setattr("plait.engine.backends.placing.costs_of", cheap)
+    monkeypatch.setattr("plait.engine.trials.SHARE", 100.0)
+
+
+@pytest.mark.usefixtures("replicas")
+def test_on_several_workers_placements_are_tried_as_well(model: Path, engine: Engine) -> None:
+    with Engine(model=model, kv_memory=24 * PAGE, devices=["cpu", "cpu"]) as several:
+        knows = knowing(several)
+        assert knows.explain(asked, ROWS).trials is None, "no model is loaded, no cost is known"
+        run = knows.run(asked, ROWS)
+        told, placement = run.plan.trials, run.plan.placement
+        assert told is not None and 1 < told.placements < told.orders <= trials.ORDERS
+        assert placement is not None and placement.rehearsed == told.placements
+        assert f"the quickest of {told.placements} rehearsed" in str(run.plan)
+        assert knows.run(asked, ROWS, disable=["try_orders"]).plan.trials is None
+    assert_same_rows(run.rows, engine.run(asked, ROWS, plan=False).rows)
+
+
+@pytest.mark.usefixtures("replicas")
+def test_the_price_of_several_workers_is_that_of_what_was_tried(engine: Engine) -> None:
+    assert isinstance(engine.backend, LocalBackend)
+    known, devices = knowing(engine)._options.known, ("cpu", "cpu:0")
+    found = price_on(engine.backend, asked.workflow, ROWS, known, devices=devices)
+    told = found.plan.trials
+    assert told is not None and told.placements > 1 and found.cost is not None
+    assert found.cost.seconds == pytest.approx(told.seconds)
+    again = price_on(
+        engine.backend, asked.workflow, ROWS, known, devices=devices, followed=found.plan
+    )
+    assert again.plan.placement == found.plan.placement and again.plan.trials == told
+
+
+def test_one_worker_of_several_tries_orders(model: Path) -> None:
     with Engine(model=model, kv_memory=24 * PAGE, devices=["cpu"]) as engine:
-        assert knowing(engine).run(asked, ROWS).plan.trials is not None
+        told = knowing(engine).run(asked, ROWS).plan.trials
+        assert told is not None and told.placements == 1

@@ -162,10 +162,10 @@ def gap(
     as_json: Json = False,
 ) -> None:
     """How far plans are from the best ones: orders of rows, in tokens and in seconds of virtual
-    time, and placements of models on workers, in seconds. Each is compared on its own."""
+    time, placements of models on workers, in seconds, and both together."""
     from dataclasses import asdict
 
-    from ..benchmarks import order_gap, placement_gap, time_gap
+    from ..benchmarks import joint_gap, order_gap, placement_gap, time_gap
 
     demands = placement_gap.instances(instances)
     found: dict[str, Any] = {
@@ -173,6 +173,7 @@ def gap(
         "seconds": time_gap.measured(instances),
         "placement": placement_gap.measured(demands),
         "placement_by_thumb": placement_gap.measured(demands, searched=0),
+        "joint": joint_gap.measured(instances),
     }
     if as_json:
         print_json({name: asdict(gap) for name, gap in found.items()})
