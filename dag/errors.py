@@ -87,11 +87,6 @@ class RowError(PlaitError):
         super().__init__(message)
         self.node = node
 
-    @property
-    def kind(self) -> str:
-        """Name of the error in results and reports."""
-        return type(self).__name__
-
 
 class ToolError(RowError):
     """A tool raised."""

@@ -42,10 +42,6 @@ class Loaded:
         """Everything wrong with it, in the order of the source."""
         return problems_of(self.found, models)
 
-    @property
-    def target(self) -> str:
-        return f"{self.file}:{self.name}" if self.name else str(self.file)
-
 
 def load(target: str) -> Loaded:
     """Find the workflow that FILE or FILE:NAME means.

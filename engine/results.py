@@ -79,7 +79,7 @@ class Results:
     """
 
     def __init__(self, path: Path, copy: Copy | None = None, lock: int | None = None) -> None:
-        self.path, self._copy, self._lock = path, copy, lock
+        self._copy, self._lock = copy, lock
         self._file = path.open("ab+", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
         self._dirty = False

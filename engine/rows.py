@@ -34,9 +34,6 @@ class Rows:
     """The rows of one file. `items()` reads them, every time from the start."""
 
     path: Path
-    name: str
-    """How messages call the file."""
-    format: str
     sha256: str
     """Of the file's bytes."""
     lines: Mapping[Id, int]
@@ -68,8 +65,8 @@ def open_rows(
 ) -> Rows:
     """Go through a file of rows once and see that it can be run; at most `limit` of its rows.
 
-    Raises InputError for a file that is not there or cannot be read, has no rows, is not of its
-    format, lacks a column that the inputs need, or has one id twice.
+    `name`: how messages call it. Raises InputError for a file that is not there or cannot be read,
+    has no rows, is not of its format, lacks a column that the inputs need, or has one id twice.
     """
     name = name or str(path)
     format = _format(path)
@@ -82,7 +79,7 @@ def open_rows(
         lines = _pass(reader, name, inputs, limit)
     except OSError as error:
         raise _unreadable(name, error) from error
-    return Rows(path, name, format, sha256, lines, reader)
+    return Rows(path, sha256, lines, reader)
 
 
 def find_rows(path: Path, ids: Set[Id]) -> dict[Id, dict[str, Any]]:

@@ -57,11 +57,6 @@ class SingleFlight:
         self._flights: dict[Hashable, _Flight] = {}
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
-    @property
-    def running(self) -> int:
-        """Executions under way."""
-        return len(self._flights)
-
     async def join(self, key: Hashable, name: str, work: Work, keep: bool = True) -> Joined:
         """The value of `work()`, run once for all who ask under this key.
 

@@ -52,7 +52,7 @@ async def test_one_execution_many_waiters_and_later_askers() -> None:
     assert [j.value for j in joined] == ["done"] * 5
     assert [j.own for j in joined] == [True, False, False, False, False]
     assert (await flights.join("key", "later", job)) == ("done", False)
-    assert job.started == 1 and flights.running == 0 and flights.has("key")
+    assert job.started == 1 and not flights.under_way("key") and flights.has("key")
     flights.drop("key")
     assert not flights.has("key") and flights.kept_bytes == 0
     assert (await flights.join("key", "again", job)).own and job.started == 2
@@ -100,7 +100,7 @@ async def test_the_last_waiter_to_leave_cancels_the_work() -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(0)
-    assert job.cancelled == 1 and flights.running == 0
+    assert job.cancelled == 1 and not flights.under_way("key")
     # Who comes now does not join what is being cancelled.
     job.gate.set()
     assert (await flights.join("key", "later", job)).own
@@ -112,7 +112,7 @@ async def test_close_cancels_what_is_under_way() -> None:
     await flights.close()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(e) for e in found] == [asyncio.CancelledError] * 2
-    assert job.cancelled == 1 and flights.running == 0
+    assert job.cancelled == 1 and not flights.under_way("key")
 
 
 async def test_what_is_kept_is_bounded_and_the_longest_unasked_goes_first() -> None:
@@ -158,7 +158,7 @@ def test_every_asker_gets_an_answer_whatever_happens(steps: list[tuple[int, str]
         for outcome in found:
             assert isinstance(outcome, tuple | ToolError | asyncio.CancelledError)
         await asyncio.sleep(0)
-        assert flights.running == 0
+        assert not any(map(flights.under_way, jobs))
         assert flights.kept_bytes == sum(size for _, size in flights._kept.values()) <= 200
 
     asyncio.run(play())
@@ -182,4 +182,4 @@ async def test_work_that_raises_at_once_is_no_special_case() -> None:
     flights = SingleFlight()
     with pytest.raises(ToolError):
         await flights.join("key", "n", broken)
-    assert flights.running == 0
+    assert not flights.under_way("key")
