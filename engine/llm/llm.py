@@ -55,7 +55,6 @@ class LLM:
         if self._place.type == "cpu":
             keep_freed_memory()
         loaded = self._thread.call(lambda: load(model, str(self._place), dtype, weights))
-        self.name = loaded.name
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
         self.max_context = loaded.max_context
@@ -84,10 +83,6 @@ class LLM:
         self._thread.start(self._step)
 
     # ---- prompts ---------------------------------------------------------------------------
-
-    @property
-    def has_chat_template(self) -> bool:
-        return self._encoder.has_chat_template
 
     def encode(self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids: messages by the chat template, text as it is, ids unchanged."""
@@ -139,21 +134,6 @@ class LLM:
         """Nobody will ask for what lies behind the first `keep` of these tokens: its KV is evicted
         before anything else."""
         self._help(lambda: self._tree.let_go(token_ids, keep, self._clock(), salt))
-
-    # ---- pins ------------------------------------------------------------------------------
-
-    async def pin(self, token_ids: Sequence[int], until: float, salt: str = "") -> int | None:
-        """Ask that the cached prefix of these tokens stays until `until`, told in the clock's
-        seconds; the pin's number.
-
-        Soft: eviction takes all else first, and pressure can break it. None when the deadline has
-        passed, or nothing of it is cached.
-        """
-        return await self._thread.ask(lambda: self._tree.pin(token_ids, until, self._clock(), salt))
-
-    async def unpin(self, pin: int) -> bool:
-        """Drop a pin; False when it had ended before."""
-        return await self._thread.ask(lambda: self._tree.unpin(pin, self._clock()))
 
     # ---- heads -----------------------------------------------------------------------------
 

@@ -8,15 +8,13 @@ the speed of small steps.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ...dag.errors import EngineError, PlaitError, as_fault
+from ...dag.errors import PlaitError, as_fault
 
 Action = Callable[[], object]
 T = TypeVar("T")
@@ -78,27 +76,6 @@ class StepThread:
                 refused()
 
         self._worker.post(run, self)
-
-    async def ask(self, action: Callable[[], T]) -> T:
-        """What an action returns, awaited; EngineError when the place has closed."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def run() -> None:
-            try:
-                found = action()
-            except BaseException as error:
-                tell(future.set_exception, as_fault(error))
-            else:
-                tell(future.set_result, found)
-
-        def tell(settle: Callable[[Any], None], value: object) -> None:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody is left to tell
-                loop.call_soon_threadsafe(lambda: None if future.done() else settle(value))
-
-        closed = EngineError("the engine was closed")
-        self.post(run, lambda: tell(future.set_exception, closed))
-        return await future
 
     def close(self, timeout: float = 30.0) -> None:
         """End after the running step. Returns in any case."""

@@ -79,7 +79,6 @@ async def test_stop_strings_end_the_text_before_them(engine: Build) -> None:
 
 async def test_messages_go_through_the_chat_template(engine: Build) -> None:
     llm = engine("bytes")
-    assert llm.has_chat_template
     ids = llm.encode([user("hi")])
     assert ids == [*llm.encode("<|user|>"), *llm.encode("hi"), *llm.encode("<|assistant|>")]
     assert llm.encode([7, 8]) == [7, 8]

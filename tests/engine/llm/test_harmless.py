@@ -129,17 +129,6 @@ async def test_a_part_of_the_step_that_breaks_fails_its_requests_only(
 
 
 @KINDS
-async def test_a_question_that_breaks_is_answered_with_an_error(
-    engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
-) -> None:
-    llm = engine()
-    breaks_once(monkeypatch, llm._tree, "pin", kind)
-    with pytest.raises(Exception, match="boom"):
-        await asyncio.wait_for(llm.pin([3, 4], llm.now() + 9), 20)
-    await settled(llm)
-
-
-@KINDS
 async def test_a_model_that_breaks_as_it_closes_leaves_its_device_to_others(
     engine: Build, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:

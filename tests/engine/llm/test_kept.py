@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from plait.dag.errors import EngineError
 from plait.dag.sampling import Sampling
 from plait.engine.llm.costs import Costs
 
@@ -27,31 +26,32 @@ async def test_kv_that_went_to_the_host_comes_back_the_same(engine: Build) -> No
     assert llm.counters().prefill_tokens < 6 * 60 + 6 * 8
 
 
-async def test_pins_through_the_engine(engine: Build) -> None:
+async def test_heads_are_pinned_for_their_own_tenant(engine: Build) -> None:
     now = [100.0]
     llm = engine(page_size=4, kv_memory=40 * 4 * 256, clock=lambda: now[0])
     settings = Sampling(max_tokens=2, ignore_eos=True)
     kept, salted = [3] * 60, [4] * 20
     await llm.generate(kept, settings)
     await llm.generate(salted, settings, salt="tenant")
-    assert await llm.pin(salted, until=130.0) is None, "another tenant's"
-    assert await llm.pin(kept, until=100.0) is None
-    pin = await llm.pin(kept, until=130.0)
-    other = await llm.pin(salted, until=110.0, salt="tenant")
-    assert pin is not None and other is not None
+    llm.warm(salted, until=130.0)  # another tenant's
+    llm.warm(kept, until=100.0)  # too late
+    head, other = llm.warm(kept, until=130.0), llm.warm(salted, until=110.5, salt="tenant")
+    await llm.generate([7], settings)
     assert [line for line in llm.explain() if "pin" in line] == [
-        f"pin {other} keeps 20 tokens for 10.0 s more", f"pin {pin} keeps 60 tokens for 30.0 s more"
-    ]  # fmt: skip
-    for word in range(5, 15):
+        f"pin {other.pin} keeps 20 tokens for 10.5 s more",
+        f"pin {head.pin} keeps 60 tokens for 30.0 s more",
+    ]
+    for word in range(8, 18):
         now[0] += 1.0
         await llm.generate([word] * 60, settings)
     assert (await one(llm, kept, settings)).usage.cached_tokens >= 56
-    counters = llm.counters()
-    assert (counters.pins, counters.pins_made, counters.pins_expired) == (1, 2, 1)
-    assert await llm.unpin(pin) and not await llm.unpin(pin)
-    llm.close()
-    with pytest.raises(EngineError, match="closed"):
-        await llm.pin(kept, until=999.0)
+    now[0] += 1.0
+    await llm.generate([7], settings)
+    assert (llm.counters().pins, llm.counters().pins_made) == (1, 2)
+    llm.release(head)
+    llm.release(head)
+    await llm.generate([7], settings)
+    assert llm.counters().pins == 0
 
 
 async def test_pins_cannot_wedge_the_engine(engine: Build) -> None:
@@ -59,7 +59,7 @@ async def test_pins_cannot_wedge_the_engine(engine: Build) -> None:
     settings = Sampling(max_tokens=2, ignore_eos=True)
     for word in range(3, 9):
         await llm.generate([word] * 60, settings)
-        await llm.pin([word] * 60, until=float("inf"))
+        llm.warm([word] * 60, until=float("inf"))
     assert (await one(llm, [9] * 150, settings)).usage.completion_tokens == 2
     assert llm.counters().pins_broken > 0
     assert any("although pinned" in line for line in llm.explain())
