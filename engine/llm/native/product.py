@@ -71,6 +71,7 @@ class OwnProduct:
         assert library is not None
         product = self.told()
         product.rows, product.operation = len(x), _OPERATIONS.index(operation)
+        product.threads = torch.get_num_threads()
         product.x, product.x_row = x.data_ptr(), x.stride(0) * x.element_size() // 4
         product.other = None if other is None else other.data_ptr()
         product.out = out.data_ptr()
@@ -83,7 +84,6 @@ class OwnProduct:
             words=self._panels.shape[1],
             outputs=self.outputs,
             half=self._dtype == torch.bfloat16,
-            threads=torch.get_num_threads(),
             weight=self._panels.data_ptr(),
             bias=None if self._bias is None else self._bias.data_ptr(),
         )
