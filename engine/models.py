@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..dag.errors import ModelError, first_line
@@ -30,6 +31,12 @@ def find_model(name: str | Path) -> Path:
         hint = "give a directory, a Hugging Face id such as org/name, or 'demo'"
         raise ModelError(f"there is no model at {str(name)!r}: {hint}")
     return _from_hub(name)
+
+
+def one_name(paths: Mapping[str, Path]) -> dict[str, str]:
+    """By alias, the first of those that name the same directory: they share one engine."""
+    first: dict[Path, str] = {}
+    return {alias: first.setdefault(path.resolve(), alias) for alias, path in paths.items()}
 
 
 def _from_hub(id: str) -> Path:

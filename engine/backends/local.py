@@ -24,7 +24,7 @@ from ...dag.errors import ConfigError, EngineError, PromptError, list_names
 from ...dag.messages import Message, user
 from ...dag.sampling import Sampling
 from ..generation import Generation
-from ..models import find_model
+from ..models import find_model, one_name
 from ..texts import characters_of
 from .backend import Call
 from .gate import Gate
@@ -67,13 +67,7 @@ class LocalBackend:
     @property
     def aliases(self) -> Mapping[str, str]:
         """By alias, the first of those that name one directory."""
-        first = {path: alias for alias, path in reversed(self._paths.items())}
-        return {alias: first[path] for alias, path in self._paths.items()}
-
-    @property
-    def device(self) -> str:
-        """As it was asked for."""
-        return str(self._options.get("device", "auto"))
+        return one_name(self._paths)
 
     def check(self, models: Sequence[str]) -> None:
         """Raise ConfigError for an alias that no model is given for."""
@@ -229,19 +223,15 @@ class LocalBackend:
 
     def counters(self) -> dict[str, Counters]:
         """What each loaded engine has done so far, under the first of its aliases."""
-        return {alias: llm.counters() for alias, llm in self._loaded().items()}
+        shelf = self._shelf
+        if shelf is None:
+            return {}
+        return {a: llm.counters() for a, llm in shelf.loaded.items() if shelf.name(a) == a}
 
     def costs(self) -> dict[str, Costs]:
         """What computing costs on each loaded model, by alias."""
         shelf = self._shelf
         return {a: llm.costs for a, llm in shelf.loaded.items()} if shelf is not None else {}
-
-    def _loaded(self) -> dict[str, LLM]:
-        """Loaded engines, each once."""
-        shelf = self._shelf
-        engines = shelf.loaded if shelf is not None else {}
-        first = {id(llm): alias for alias, llm in reversed(engines.items())}
-        return {alias: engines[alias] for alias in engines if first[id(engines[alias])] == alias}
 
     def close(self) -> None:
         with self._lock:

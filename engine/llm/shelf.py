@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic
 
 from ...dag.errors import EngineError, ModelError, list_names
+from ..models import one_name
 from .shelf_place import E, ShelfCosts, ShelfPlace
 
 
@@ -35,9 +36,13 @@ class Shelf(Generic[E]):
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
-        places = {path.resolve(): ShelfPlace[E](path, estimate(path)) for path in paths.values()}
-        self._places = {alias: places[path.resolve()] for alias, path in paths.items()}
-        self._names = {id(place): alias for alias, place in reversed(self._places.items())}
+        self.names = one_name(paths)
+        """By alias, the first of those that share its engine."""
+        self._by_name = {
+            name: ShelfPlace[E](paths[name], estimate(paths[name]))
+            for name in dict.fromkeys(self.names.values())
+        }
+        self._places = {alias: self._by_name[name] for alias, name in self.names.items()}
 
     @contextmanager
     def borrow(self, alias: str) -> Iterator[E]:
@@ -91,12 +96,8 @@ class Shelf(Generic[E]):
 
     def name(self, alias: str) -> str:
         """The first of the aliases that share an engine with this one."""
-        return self._names[id(self._place(alias))]
-
-    @property
-    def names(self) -> dict[str, str]:
-        """By alias, the first of those that share its engine."""
-        return {alias: self._names[id(place)] for alias, place in self._places.items()}
+        self._place(alias)
+        return self.names[alias]
 
     def check(self, alias: str) -> None:
         """Raise ModelError for an alias nobody knows, or a model that never fits."""
@@ -105,12 +106,12 @@ class Shelf(Generic[E]):
     def sizes(self) -> dict[str, int]:
         """Bytes that each engine needs, by the first of its aliases: an estimate until it was
         loaded once."""
-        return {self._names[id(p)]: p.need for p in self._distinct()}
+        return {name: place.need for name, place in self._by_name.items()}
 
     def seconds(self) -> dict[str, float]:
         """Mean seconds that having a model in takes, loading and unloading it again, by the first
         alias; what has not been seen yet counts as 0."""
-        return {self._names[id(p)]: p.costs.move_seconds for p in self._distinct()}
+        return {name: place.costs.move_seconds for name, place in self._by_name.items()}
 
     def costs(self) -> dict[str, ShelfCosts]:
         """Measured load and unload times by alias; means over all loads."""
@@ -131,7 +132,7 @@ class Shelf(Generic[E]):
         """Unload everything, whoever uses it."""
         with self._changed:
             self._closed = True
-            for place in self._distinct():
+            for place in self._by_name.values():
                 place.unload(self._clock)
             self._changed.notify_all()
 
@@ -179,7 +180,7 @@ class Shelf(Generic[E]):
         if self.limit is None:
             return True
         while self._in_use(but=place) + place.need > self.limit:
-            idle = [p for p in self._distinct() if p.idle]
+            idle = [p for p in self._by_name.values() if p.idle]
             if not idle:
                 return False
             now = self._clock()
@@ -187,11 +188,8 @@ class Shelf(Generic[E]):
         return True
 
     def _in_use(self, but: ShelfPlace[E]) -> int:
-        others = (p for p in self._distinct() if p is not but)
+        others = (p for p in self._by_name.values() if p is not but)
         return sum(p.need for p in others if p.engine is not None or p.loading)
-
-    def _distinct(self) -> list[ShelfPlace[E]]:
-        return list({id(p): p for p in self._places.values()}.values())
 
 
 def told(size: int) -> str:

@@ -114,7 +114,8 @@ def test_generate_takes_texts_and_token_ids(engine: Engine) -> None:
     assert isinstance(errors[0], plait.PromptError) and errors[1].token_ids == by_ids.token_ids
 
 
-def test_aliases(model: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_aliases(model: Path, tmp_path: Path, linked: bool) -> None:
     @llm(model="small", max_tokens=3)
     def other(topic: str) -> str:
         return topic
@@ -127,7 +128,10 @@ def test_aliases(model: Path) -> None:
     def both(topic: str) -> list[str]:
         return [own(topic), other(topic)]
 
-    with Engine(model=model, models={"small": model}) as engine:
+    small = tmp_path / "link" if linked else model
+    if linked:
+        small.symlink_to(model)
+    with Engine(model=model, models={"small": small}) as engine:
         assert isinstance(engine.call(other, topic="x"), str)
         run = engine.run(both, [{"topic": "x"}, {"topic": "y"}])
         assert [one == two for one, two in run.outputs] == [True, True]
