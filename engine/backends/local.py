@@ -69,6 +69,11 @@ class LocalBackend:
         """By alias, the first of those that name one directory."""
         return one_name(self._paths)
 
+    @property
+    def device(self) -> str:
+        """As it was asked for."""
+        return str(self._options.get("device", "auto"))
+
     def check(self, models: Sequence[str]) -> None:
         """Raise ConfigError for an alias that no model is given for."""
         for alias in models:
