@@ -18,9 +18,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from ..cache_folder import cache_folder
@@ -32,6 +33,10 @@ FLAGS = (
     "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
 COMPILE_SECONDS = 60
+_running: set[subprocess.Popen[bytes]] = set()
+"""Compilers at work; they end with this process."""
+_starting = threading.Lock()
+"""Held until one that begins is among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +153,32 @@ def _processor() -> bytes:
 def _run(command: list[str]) -> bytes:
     """What a command prints. OSError when it fails; with its children it ends after a while, and
     with this process."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        end = partial(_end, process)
-        atexit.register(end)  # a daemon thread that waits here is not told
+    with _starting:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        _running.add(process)
+    with process:
         try:
             out, errors = process.communicate(timeout=COMPILE_SECONDS)
         except BaseException:  # Ctrl-C, too: the command has a session of its own
-            end()
+            _end(process)
             process.wait()
             raise
         finally:
-            atexit.unregister(end)
+            _running.discard(process)
     if process.returncode:
         last = errors.decode(errors="replace").strip().splitlines()[-1:]
         raise OSError(f"{command[0]} could not compile plait's kernels: {''.join(last)}")
     return out
+
+
+@atexit.register  # a daemon thread that waits for one is not told
+def _end_all() -> None:
+    with _starting:
+        for process in list(_running):
+            _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

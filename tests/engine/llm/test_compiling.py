@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,13 +95,22 @@ def ended(pipe: int) -> bool:
     return bool(select.select([pipe], [], [], 20)[0]) and os.read(pipe, 1) == b""
 
 
-def test_an_interrupt_ends_the_compiler(place: Path) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Whoever starts the tests in the background has interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_compiler(place: Path, interruptible: None) -> None:
     add_compiler(place, HANGS)
     os.mkfifo(place / "alive")
     pipes: list[int] = []
 
     def interrupt() -> None:
         pipes.append(os.open(place / "alive", os.O_RDONLY))  # as soon as the compiler is at work
+        time.sleep(0.5)  # and is waited for
         os.kill(os.getpid(), signal.SIGINT)
 
     other = threading.Thread(target=interrupt)
