@@ -137,7 +137,7 @@ class Begun:
         if end == len(text):
             return self._numbering.value(text)
         begun = text[:end].encode("utf-8", "surrogatepass")
-        return self._numbering.combine_one("beginning", blake2b(begun, digest_size=16).digest())
+        return self._numbering.keyed("beginning", blake2b(begun, digest_size=16).digest())
 
 
 def _at(chain: Sequence[Beginning], level: int) -> Beginning:

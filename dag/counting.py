@@ -9,8 +9,10 @@ they have in common, then the rest.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import repeat
 
 from .beginnings import Begun, Level
 from .filled import Filled
@@ -21,7 +23,7 @@ from .numbers import Column
 from .prefixes import Group, Leaf, LeafCost, Vertex
 from .template import Slot
 
-NOTHING = (-1,)
+NOTHING = -1
 """The number of the prefix before the first slot: the same for every row."""
 
 
@@ -58,6 +60,14 @@ class Piece:
         return sum(map(bool, self.tokens))
 
 
+@dataclass(slots=True)
+class Ended:
+    """The prefixes that end at one place, and the tokens of their last pieces."""
+
+    prefixes: set[int] = field(default_factory=set)
+    tokens: float = 0.0
+
+
 class Counts:
     """What the nodes that walk down the tree leave at its vertices."""
 
@@ -67,11 +77,11 @@ class Counts:
         self.groups: list[Group] = []
         self._numbering, self._lengths = numbering, lengths
         self._begun = Begun(numbering, lengths)
-        self._ends: dict[Vertex, dict[int, float]] = {}
-        """Prefixes that end in a vertex, each with the tokens of its last piece."""
-        self._inside: dict[Vertex, dict[int, float]] = {}
+        self._ends: dict[Vertex, Ended] = defaultdict(Ended)
+        """Prefixes that end in a vertex."""
+        self._inside: dict[Vertex, Ended] = defaultdict(Ended)
         """Prefixes that end inside a slot's value."""
-        self._ended: dict[Vertex, set[int]] = {}
+        self._ended: dict[Vertex, set[int]] = defaultdict(set)
         """Prefixes with which whole prompts end there."""
         self._seen: set[int] = set()
         """Calls counted already: equal ones of other nodes are the same."""
@@ -87,6 +97,7 @@ class Counts:
         rows = planted.numbered.rows
         firsts = self._first_rows(planted.numbered.columns[planted.node.id])
         prefix: Column | None = None
+        different: Set[int] = {NOTHING}
         columns: list[Column] = []
         cuts: list[Column | None] = []
         levels: list[float] = []
@@ -95,9 +106,10 @@ class Counts:
         for vertex in planted.vertex.path():
             filled = next(slots) if isinstance(vertex.label, Slot) else None
             for piece in self._pieces(planted, vertex, filled, prefix):
-                prefix = piece.prefix
+                if piece.prefix is not None and piece.prefix is not prefix:
+                    prefix, different = piece.prefix, set(piece.prefix)
                 every, once = _sums(piece.tokens, rows, firsts)
-                fresh = self._add(vertex, piece)
+                fresh = self._add(vertex, piece, different)
                 asked, merged, computed = asked + every, merged + once, computed + fresh
                 if filled is not None:
                     assert prefix is not None
@@ -108,9 +120,9 @@ class Counts:
                     levels[-1] += every / max(rows, 1)
                 saved += once - fresh if columns else 0.0
             vertex.tasks += len(firsts)
-        ended = self._ended.setdefault(planted.vertex, set())
+        ended = self._ended[planted.vertex]
         before = len(ended)
-        ended.update(NOTHING if prefix is None else prefix)
+        ended |= different
         tokens = CLOSING + OPENING
         asked, merged = asked + tokens * rows, merged + tokens * len(firsts)
         computed += tokens * (len(ended) - before)
@@ -122,21 +134,24 @@ class Counts:
     def fill(self) -> None:
         """Write the counts into the tree."""
         for vertex, ends in self._ends.items():
-            vertex.distinct = len(ends)
-            tokens = sum(ends.values()) + sum(self._inside.get(vertex, {}).values())
-            vertex.tokens = tokens / len(ends) if ends else 0.0
+            vertex.distinct = len(ends.prefixes)
+            tokens = ends.tokens + self._inside[vertex].tokens
+            vertex.tokens = tokens / vertex.distinct if vertex.distinct else 0.0
 
-    def _add(self, vertex: Vertex, piece: Piece) -> float:
-        """Note the prefixes that end with a piece; the tokens of those that are new."""
-        ended = (self._ends if piece.cut is None else self._inside).setdefault(vertex, {})
-        prefixes = NOTHING if piece.prefix is None else piece.prefix
+    def _add(self, vertex: Vertex, piece: Piece, prefixes: Set[int]) -> float:
+        """Note the different prefixes that end with a piece; the tokens of those that are new."""
+        ended = (self._ends if piece.cut is None else self._inside)[vertex]
         if isinstance(piece.tokens, int | float):
-            new = dict.fromkeys(set(prefixes) - ended.keys(), piece.tokens)
+            new = prefixes - ended.prefixes
+            tokens = piece.tokens * len(new)
         else:
-            both = zip(prefixes, piece.tokens, strict=True)
-            new = {prefix: tokens for prefix, tokens in both if prefix not in ended}
-        ended |= new
-        return sum(new.values())
+            assert piece.prefix is not None
+            both = zip(piece.prefix, piece.tokens, strict=True)
+            found = {prefix: tokens for prefix, tokens in both if prefix not in ended.prefixes}
+            new, tokens = found.keys(), sum(found.values())
+        ended.prefixes.update(new)
+        ended.tokens += tokens
+        return tokens
 
     def _first_rows(self, calls: Column) -> Sequence[int]:
         """One row for every call that no node before makes; every row when calls do not merge."""
@@ -184,19 +199,18 @@ class Counts:
         stay where the piece `before` ends."""
         numbers = level.numbers
         joined = self._numbering.behind(vertex.number, prefix, numbers, len(numbers))
-        stay = before if before is not None else NOTHING * len(numbers)
-        ends = (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=True))
+        stay = before if before is not None else repeat(NOTHING)
+        ends = (j if n >= 0 else s for j, n, s in zip(joined, numbers, stay, strict=False))
         return Piece(array("i", ends), level.tokens, level.ends)
 
     def _lengths_of(self, planted: Planted, filled: Filled) -> dict[int, float] | float:
         """How long every value is in its slot, by number; all alike when none is known."""
         expected = self._lengths.expected(planted.workflow, filled.arg)
-        values = filled.values
-        numbers = {values} if isinstance(values, int) else set(values)
-        if numbers.isdisjoint(self._numbering.values):
+        values = (filled.values,) if isinstance(filled.values, int) else filled.values
+        if self._numbering.values.keys().isdisjoint(values):
             return expected
         length = self._lengths.in_slot(filled.slot, expected)
-        return {number: length(number) for number in numbers}
+        return {number: length(number) for number in set(values)}
 
 
 def _sums(tokens: Sequence[float] | float, rows: int, firsts: Sequence[int]) -> tuple[float, float]:

@@ -51,7 +51,7 @@ class Plan:
     parts: tuple[Part, ...]
     """The workflows that run together, each with its rows."""
     uses: Column = field(default_factory=lambda: array("i"))
-    """By class: how many tasks ask for it, over all parts."""
+    """By class: how many tasks ask for it, over all parts; 0 for numbers that are no class."""
     prefixes: Prefixes | None = None
     """What the prompts begin with in common."""
     numbering: Numbering | None = field(default=None, repr=False, compare=False)

@@ -12,9 +12,10 @@ made by running code) gets a fresh number for every row, and so does all that is
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, get_origin
 
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq
@@ -54,6 +55,7 @@ class Numbering(Numbers):
         """Numbers of the rows' columns. A row that cannot be read (None) shares nothing."""
         columns = {i.id: array("i") for i in inputs}
         known = [(i, columns[i.id].append) for i in inputs]
+        since = self.fresh()
         for row in rows:
             for node, append in known:
                 if row is None:
@@ -62,7 +64,13 @@ class Numbering(Numbers):
                     append(self.given(row[node.id], node.type))
                 else:
                     append(self.fresh() if node.default is ... else self.value(node.default))
-        return columns
+        # Columns that have a value in common are no blocks.
+        holders = Counter(chain.from_iterable(map(set, columns.values())))
+        shared = {number for number, count in holders.items() if count > 1}
+        return {
+            id: self.settled(column, since) if shared.isdisjoint(column) else column
+            for id, column in columns.items()
+        }
 
     def number(self, workflow: Workflow, columns: dict[str, Column], rows: int) -> Numbered:
         """The numbers of every node's value, given those of the inputs."""
@@ -81,7 +89,7 @@ class Numbering(Numbers):
     ) -> Column:
         match node:
             case Const(value=value):
-                return array("i", repeat(self.value(value), rows))
+                return self._constant(value, rows)
             case Project(of=Ref(id), path=path) if may_look_into(workflow.nodes[id], path):
                 return self.parts(columns[id], path, node.type)
             case Project():
@@ -95,6 +103,10 @@ class Numbering(Numbers):
         leaves: list[str | int] = []
         shape = tuple((name, self._shape(arg, leaves)) for name, arg in work_args(node))
         return self.combine((signature, shape), self._columns(leaves, columns), rows)
+
+    def _constant(self, value: Any, rows: int) -> Column:
+        since = self.fresh()
+        return self.settled(array("i", repeat(self.value(value), rows)), since)
 
     def _columns(
         self, leaves: Iterable[str | int], columns: Mapping[str, Column]
@@ -127,6 +139,7 @@ class Numbering(Numbers):
         lists = columns[over.id] if isinstance(over, Ref) else repeat(self.value(over.value), rows)
         items, widths = array("i"), array("i")
         kind = next(i.type for i in node.body.inputs if i.id == node.item)
+        since = self.fresh()
         found: dict[int, list[int]] = {}
         for number in lists:
             if number not in found:
@@ -136,7 +149,7 @@ class Numbering(Numbers):
                 found[number] = [self.given(item, kind) for item in value]
             items.extend(found[number])
             widths.append(len(found[number]))
-        inner = {node.item: items}
+        inner = {node.item: self.settled(items, since)}
         for name, arg in node.bound:
             leaves: list[str | int] = []
             shape = self._shape(arg, leaves)
@@ -145,15 +158,16 @@ class Numbering(Numbers):
             inner[name] = _stretch(column, widths)
         for other in node.body.inputs:
             if other.id not in inner:
-                inner[other.id] = array("i", repeat(self.value(other.default), len(items)))
+                inner[other.id] = self._constant(other.default, len(items))
         return self.number(node.body, inner, len(items))
 
     # -- parts of known values -----------------------------------------------------------------
 
     def parts(self, of: Column, path: Path, kind: Any) -> Column:
         """The numbers of what a path leads to in these values, which is read as a type."""
+        since = self.fresh()
         found = {number: self.part(number, path, kind) for number in dict.fromkeys(of)}
-        return array("i", map(found.__getitem__, of))
+        return self.settled(array("i", map(found.__getitem__, of)), since)
 
     def part(self, number: int, path: Path, kind: Any) -> int:
         """The same of one value."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
 from dataclasses import replace
-from itertools import count
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from ..logical import with_numbers
@@ -22,18 +21,17 @@ def merge_calls(plan: Plan) -> Plan:
     (see `repeatable`), so never a tool that writes, and never a draw without a seed.
     """
     plan = with_numbers(plan)
-    # Numbers of values become classes, which count from 0 over the tasks alone.
-    dense: dict[int, int] = defaultdict(count().__next__)
-    uses: Counter[int] = Counter()
+    assert plan.numbering is not None
+    # A task's class is the number of its value; a number that is no task's has no uses.
+    uses = array("i", repeat(0, plan.numbering.fresh()))
     parts = []
     for part in plan.parts:
         assert part.numbered is not None
         columns = part.numbered.columns
         mine = [n.id for n in part.workflow.nodes.values() if mergeable(n) and n.id in columns]
-        classes = {id: array("i", map(dense.__getitem__, columns[id])) for id in mine}
+        classes = {id: columns[id] for id in mine}
         for column in classes.values():
-            uses.update(column)
+            for number in column:
+                uses[number] += 1
         parts.append(replace(part, classes=classes))
-    return replace(
-        plan, parts=tuple(parts), uses=array("i", map(uses.__getitem__, range(len(dense))))
-    )
+    return replace(plan, parts=tuple(parts), uses=uses)

@@ -74,7 +74,7 @@ def _order(part: Part, groups: Sequence[Group], memory: float | None) -> Column 
         found = _searched(part, groups, starts[:STARTS], memory)
     else:
         each = part.rows * sum(len(group.columns) for group in groups)
-        found = _cheapest(part, groups, starts[: PRICED // each], memory) or starts[0]
+        found = _cheapest(part, groups, starts[: max(1, PRICED // each)], memory)
     return None if list(found) == list(as_given) else array("i", found)
 
 
@@ -87,16 +87,16 @@ def _footprints(part: Part, groups: Sequence[Group], memory: float | None) -> Fo
 def _cheapest(
     part: Part, groups: Sequence[Group], orders: Sequence[Sequence[int]], memory: float | None
 ) -> Sequence[int]:
-    """Of these orders the first that computes least; none when there is none to choose from."""
-    if len(orders) < 2:
-        return orders[0] if orders else ()
+    """Of these orders the one that computes least; of several that which overlaps best, of those
+    the first."""
+    if len(orders) == 1:
+        return orders[0]
     footprints = _footprints(part, groups, memory)
     if footprints.ample:
         return orders[0]
     computed = [footprints.computed(order) for order in orders]
-    best = [
-        order for order, tokens in zip(orders, computed, strict=True) if tokens == min(computed)
-    ]
+    least = min(computed)
+    best = [order for order, tokens in zip(orders, computed, strict=True) if tokens == least]
     return min(best, key=footprints.overlapped) if len(best) > 1 else best[0]
 
 

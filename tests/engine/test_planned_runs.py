@@ -300,8 +300,9 @@ def test_kept_results_go_when_the_last_row_that_wants_them_ends() -> None:
         executor = Executor(plait.dag.workflow.as_workflow(draft), FakeBackend(answer), Options(1))
         held = []
         async for _ in executor.run([{"topic": "a"}, {"topic": "b"}, {"topic": "a"}]):
-            assert executor.sharing is not None
-            held.append(executor.sharing.flights.has(("class", 0)))
+            assert executor.sharing is not None and executor.plan is not None
+            (classes,) = (executor.plan.parts[0].classes or {}).values()
+            held.append(executor.sharing.flights.has(("class", classes[0])))
         return held[0], held[-1]
 
     import plait.dag.workflow
