@@ -72,6 +72,39 @@ def operator_key(node: Node, model: str | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Operator:
+    """What is expected of the calls of one operator."""
+
+    key: str
+    whole: Estimate
+    """Tokens of an answer, or seconds of a tool."""
+    seen: Observed | None
+    lengths: Sketch | None
+    """Of what was seen, the answers or the seconds."""
+    pool: float
+    """From how many different values its own are drawn; infinite when nothing is known."""
+
+    def draw(self, share: float) -> float:
+        """The length or the seconds of one call, at this place of all that were seen."""
+        if self.lengths is None or not self.lengths.count or self.whole.known == "given":
+            return self.whole.mean
+        return self.lengths.draw(share)
+
+    def times(self) -> Sequence[tuple[float, float]]:
+        """Seconds, ascending, and the share of a tool's calls that take no longer."""
+        if self.lengths is None or self.whole.known in ("given", "limit"):
+            return [(self.whole.mean, 1.0)]
+        return self.lengths.shares()
+
+    def size(self, given: float) -> float:
+        """Characters of a tool's result, where it is given so many."""
+        if self.seen is None or not self.seen.sizes.count:
+            return VALUE_CHARACTERS
+        told = self.seen.growth.at(given)
+        return max(0.0, told) if told is not None else self.seen.sizes.mean
+
+
+@dataclass(frozen=True, slots=True)
 class Estimates:
     """What is known of operators; `sample` goes before `history`."""
 
@@ -112,43 +145,26 @@ class Estimates:
             return Estimate(0.0, 0.0, 0.0, "limit")
         return estimate(found[0].seconds, found[1])
 
-    def times(self, node: ToolCall) -> Sequence[tuple[float, float]]:
-        """Seconds, ascending, and the share of a tool's calls that take no longer."""
-        said, found = self.tool(node), self.seen(node)
-        if said.known in ("given", "limit") or found is None:
-            return [(said.mean, 1.0)]
-        return found[0].seconds.shares()
-
-    def size(self, node: ToolCall, given: float) -> float:
-        """Characters of a tool's result, where it is given so many."""
-        found = self.seen(node)
-        if found is None or not found[0].sizes.count:
-            return VALUE_CHARACTERS
-        told = found[0].growth.at(given)
-        return max(0.0, told) if told is not None else found[0].sizes.mean
-
-    def pool(self, node: Node) -> float:
-        """From how many different values its own are drawn; infinite when nothing is known.
-
-        An LLM of which the sample has seen too little repeats itself like the others in it.
-        """
-        found = self.seen(node)
-        if found is None:
-            return math.inf
-        seen, known = found
-        if known == "sample" and isinstance(node, LLMCall) and seen.sizes.count < FEW:
-            others = [o.pool for o in self.sample.values() if o.answers.count >= FEW]
-            return statistics.median_low(others) if others else seen.pool
-        return seen.pool
-
-    def draw(self, node: LLMCall | ToolCall, share: float) -> float:
-        """The length or the seconds of one call, at this place of all that were seen."""
-        found = self.seen(node)
+    def operator(self, node: LLMCall | ToolCall) -> Operator:
+        """All that is expected of a node's operator."""
         whole = self.answer(node) if isinstance(node, LLMCall) else self.tool(node)
-        if found is None or whole.known == "given":
-            return whole.mean
-        sketch = found[0].answers if isinstance(node, LLMCall) else found[0].seconds
-        return sketch.draw(share) if sketch.count else whole.mean
+        found = self.seen(node)
+        seen, known = found or (None, None)
+        pool = seen.pool if seen is not None else math.inf
+        if seen is not None and known == "sample" and isinstance(node, LLMCall):
+            pool = self._answers_differ(seen)
+        lengths = None
+        if seen is not None:
+            lengths = seen.answers if isinstance(node, LLMCall) else seen.seconds
+        return Operator(operator_key(node), whole, seen, lengths, pool)
+
+    def _answers_differ(self, seen: Observed) -> float:
+        """See `Operator.pool`. An LLM of which the sample has seen too little repeats itself like
+        the others in it."""
+        if seen.sizes.count >= FEW:
+            return seen.pool
+        others = [o.pool for o in self.sample.values() if o.answers.count >= FEW]
+        return statistics.median_low(others) if others else seen.pool
 
     def _said(self, node: Node) -> Estimate | None:
         value = self.given.get(operator_key(node))

@@ -28,6 +28,7 @@ from .rehearsed import Outgrown, Rehearsed, Tasks
 from .rehearsed_device import Device
 from .rehearsed_fleet import Fleet
 from .rehearsed_heads import Heads
+from .rehearsed_nodes import Nodes
 from .rehearsed_row import Act
 from .rehearsed_values import Values
 from .rehearsed_worker import Asked
@@ -73,9 +74,10 @@ class Rehearsal:
         self, plan: Plan, rows: Sequence[Sequence[Row | None]], estimates: Estimates, stage: Stage,
         imagination: Imagination | None = None,
     ) -> None:  # fmt: skip
-        self.plan, self.rows, self.estimates, self.stage = plan, rows, estimates, stage
+        self.plan, self.rows, self.stage = plan, rows, stage
         self.imagination = imagination or Imagination()
-        self.values = Values(estimates, self.imagination)
+        self.nodes = Nodes(estimates, self.imagination, plan.names)
+        self.values = Values(self.nodes, self.imagination)
         self.found = Rehearsed()
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -195,9 +197,9 @@ class Rehearsal:
         counted, began = self.counted(act, node), self.now
         length = max(1, min(round(value.tokens), node.sampling.max_tokens))
         answer = self.imagination.made_up(("slot", value.number, (), "", ""), length)
-        seen, most = self.estimates.seen(node), node.sampling.max_tokens
+        seen, most = self.nodes.operator(node).seen, node.sampling.max_tokens
         answers = self._answers.setdefault(counted_name(act.way, node.id), Sketch())
-        room = expected(answers, seen[0].answers if seen is not None else None, most) or most
+        room = expected(answers, seen.answers if seen is not None else None, most) or most
         ask = Ask(prompt, answer, room, -float(act.row.rank), first)
         counted.prompt += len(prompt)
         counted.generated += length

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from itertools import islice
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-from .arg import refs
 from .nodes import LLMCall, Node, ToolCall
 from .serving import Times
 from .template import Template
@@ -41,7 +39,7 @@ class Heads:
             return
         assert isinstance(node.prompt, Template) and node.early is not None
         values = act.there(node.bound)
-        first = _names(node)
+        first = self._world.nodes.known(node).early
         key = (node.model, node.prompt, tuple(values[n].number for n in values if n in first))
         if key in self._asked:
             return
@@ -56,20 +54,9 @@ class Heads:
         if not isinstance(node, ToolCall):
             return ()
         returned = self._world.fleet.returned["/".join((*act.way, node.id))]
-        return self._world.estimates.times(node) if returned >= KNOWN else ()
+        return self._world.nodes.operator(node).times() if returned >= KNOWN else ()
 
 
 def at_once(times: Times) -> bool:
     """Whether most values come so soon that there is nothing to gain."""
     return any(seconds < AT_ONCE and share > 0.5 for seconds, share in times)
-
-
-def begins_with(node: LLMCall) -> Iterable[str]:
-    """Nodes whose values the early part of a prompt takes."""
-    first = _names(node)
-    return dict.fromkeys(id for name, arg in node.bound if name in first for id in refs(arg))
-
-
-def _names(node: LLMCall) -> set[str]:
-    assert isinstance(node.prompt, Template)
-    return {slot.name for slot in islice(node.prompt.slots(), node.early)}

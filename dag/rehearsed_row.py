@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .arg import Arg, Args, refs
-from .demand import goals, needed_first
 from .imagined import UNKNOWN, Imagined
 from .nodes import (
     Agent,
@@ -24,8 +23,7 @@ from .nodes import (
     ToolCall,
     Workflow,
 )
-from .rehearsed_heads import Release, begins_with
-from .repeatable import work_args, work_key
+from .rehearsed_heads import Release
 
 if TYPE_CHECKING:
     from .rehearsal import Rehearsal
@@ -54,7 +52,9 @@ class Act:
     def start(self) -> None:
         """Ask for the output, and for what writes whether or not anybody wants its value."""
         output = self.workflow.output
-        self._gather(goals(self.workflow), lambda: self._then(self._resolve(output)))
+        self._gather(
+            self.world.nodes.goals(self.workflow), lambda: self._then(self._resolve(output))
+        )
 
     def _gather(self, ids: Iterable[str], then: Callable[[], None]) -> None:
         """Ask for values and go on when the last is there."""
@@ -81,9 +81,10 @@ class Act:
         else:
             self._waiting[id] = [then]
             node = self.workflow.nodes[id]
-            self._gather(needed_first(node), lambda: self._do(node))
+            known = self.world.nodes.known(node)
+            self._gather(known.needs, lambda: self._do(node))
             if isinstance(node, LLMCall) and node.early is not None:
-                self._gather(begins_with(node), lambda: self.world.heads.begin(node, self))
+                self._gather(known.begins, lambda: self.world.heads.begin(node, self))
 
     def _set(self, id: str, value: Imagined) -> None:
         self._values[id] = value
@@ -96,7 +97,8 @@ class Act:
 
     def awaited(self, node: LLMCall) -> list[Node]:
         """Those whose values it still waits for."""
-        return [self.workflow.nodes[id] for id in needed_first(node) if id not in self._values]
+        needs = self.world.nodes.known(node).needs
+        return [self.workflow.nodes[id] for id in needs if id not in self._values]
 
     def there(self, args: Args) -> dict[str, Imagined]:
         """Those of its arguments that are known."""
@@ -114,10 +116,10 @@ class Act:
 
     def _key(self, node: Node) -> Hashable | None:
         """What equal work has in common; None for what is never equal."""
-        own = work_key(node, self.world.plan.names)
-        if own is None:
+        known = self.world.nodes.known(node)
+        if known.work is None:
             return None
-        return own, tuple(self._resolve(arg).number for _, arg in work_args(node))
+        return known.work, tuple(self._resolve(arg).number for arg in known.args)
 
     # -- nodes ---------------------------------------------------------------------------------
 

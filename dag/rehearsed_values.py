@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 
-from .estimates import Estimates, operator_key
 from .imagined import Imagination, Imagined
 from .nodes import LLMCall, ToolCall
+from .rehearsed_nodes import Nodes
 from .template import Template
 
 UNRENDERED = 64
@@ -21,8 +21,8 @@ GOLDEN = 0.6180339887498949
 class Values:
     """Those of a whole rehearsal. Where a call has a `key`, equal ones give equal values."""
 
-    def __init__(self, estimates: Estimates, imagination: Imagination) -> None:
-        self._estimates, self._imagination = estimates, imagination
+    def __init__(self, nodes: Nodes, imagination: Imagination) -> None:
+        self._nodes, self._imagination = nodes, imagination
         self._draws: Counter[str] = Counter()
 
     def prompt(self, node: LLMCall, values: Mapping[str, Imagined]) -> Sequence[int]:
@@ -35,7 +35,7 @@ class Values:
 
     def answer(self, node: LLMCall, key: Hashable | None, turn: int) -> Imagined:
         """What a call will say: as long as its operator's answers are."""
-        length = self._estimates.draw(node, self._place(node.id))
+        length = self._nodes.operator(node).draw(self._place(node.id))
         return Imagined(self._outcome(node, key, turn), length)
 
     def result(
@@ -44,19 +44,19 @@ class Values:
         """What a tool will return for these arguments."""
         imagination = self._imagination
         given = sum(map(imagination.length, values.values()))
-        size = self._estimates.size(node, given)
+        size = self._nodes.operator(node).size(given)
         return Imagined(self._outcome(node, key), size / imagination.characters)
 
     def seconds(self, node: ToolCall) -> float:
         """How long a tool will take."""
-        return max(0.0, self._estimates.draw(node, self._place(node.id)))
+        return max(0.0, self._nodes.operator(node).draw(self._place(node.id)))
 
     def _outcome(self, node: LLMCall | ToolCall, key: Hashable | None, turn: int = 0) -> int:
         """The number of a value: one of as many as its operator has been seen to give."""
-        imagination, pool = self._imagination, self._estimates.pool(node)
-        if math.isfinite(pool):
-            drawn = int(self._place(f"value of {node.id}") * pool)
-            return imagination.number(("pool", operator_key(node), drawn))
+        imagination, operator = self._imagination, self._nodes.operator(node)
+        if math.isfinite(operator.pool):
+            drawn = int(self._place(f"value of {node.id}") * operator.pool)
+            return imagination.number(("pool", operator.key, drawn))
         return imagination.fresh() if key is None else imagination.number((key, turn))
 
     def _place(self, what: str) -> float:

@@ -24,6 +24,8 @@ from .llm.warming import Head, Warming
 from .llm.worth import worth_of
 
 PAGE_SIZE = 16
+PLAIN = Sampling()
+"""What is drawn makes no difference here."""
 
 
 class NoKV:
@@ -109,7 +111,7 @@ class Rehearsing:
         prompt = tuple(ask.prompt)
         self._asks[number] = ask
         request = self._requests[number] = Request(
-            number, prompt, Sampling(), 0, now, ask.priority,
+            number, prompt, PLAIN, 0, now, ask.priority,
             limit=len(prompt) + len(ask.answer), expected=len(prompt) + ask.room,
         )  # fmt: skip
         self._scheduler.add(request)

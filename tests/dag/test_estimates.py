@@ -52,9 +52,9 @@ def test_times_of_a_tool_are_those_seen_or_the_one_that_is_said() -> None:
     for seconds in (0.5, 1.0, 1.0, 2.0):
         looked.seconds.add(seconds)
     history = Estimates({key: looked})
-    assert [share for _, share in history.times(LOOK)] == [0.25, 0.75, 1.0]
-    assert replace(history, given={key: 3.0}).times(LOOK) == [(3.0, 1.0)]
-    assert Estimates().times(LOOK) == [(0.0, 1.0)]
+    assert [share for _, share in history.operator(LOOK).times()] == [0.25, 0.75, 1.0]
+    assert replace(history, given={key: 3.0}).operator(LOOK).times() == [(3.0, 1.0)]
+    assert Estimates().operator(LOOK).times() == [(0.0, 1.0)]
 
 
 def test_nothing_known_is_the_limit_sample_goes_before_history_and_hints_before_all() -> None:
@@ -66,7 +66,7 @@ def test_nothing_known_is_the_limit_sample_goes_before_history_and_hints_before_
     sample = replace(history, sample={key: seen(20, 20, 20)})
     assert sample.answer(DRAFT).mean == 20 and sample.answer(DRAFT).known == "sample"
     given = replace(sample, given={key: 30.0})
-    assert given.answer(DRAFT).mean == 30 == given.draw(DRAFT, 0.9)
+    assert given.answer(DRAFT).mean == 30 == given.operator(DRAFT).draw(0.9)
     assert given.answer(DRAFT).known == "given"
 
 
@@ -84,7 +84,8 @@ def test_tools_take_the_time_they_took() -> None:
         found.seconds.add(seconds)
     known = Estimates({operator_key(LOOK): found})
     assert known.tool(LOOK).mean == pytest.approx(0.2) and Estimates().tool(LOOK).mean == 0
-    assert known.draw(LOOK, 0.2) < known.draw(LOOK, 0.9)
+    look = known.operator(LOOK)
+    assert look.draw(0.2) < look.draw(0.9)
 
 
 def test_an_operator_is_known_by_what_it_does_and_not_by_its_place() -> None:
