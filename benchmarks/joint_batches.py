@@ -27,7 +27,7 @@ from plait.dag.plan import make_plan
 from plait.dag.profile import Profile
 from plait.dag.rehearsal import Stage, rehearse
 from plait.dag.rehearsed_device import Device
-from plait.dag.trials import BUDGET, tried
+from plait.dag.trials import tried
 from plait.engine.llm.costs import Costs
 from plait.engine.rehearsed import PAGE_SIZE, Rehearsing
 from plait.engine.rehearsed_dispatch import RehearsedDispatch
@@ -134,8 +134,10 @@ class Instance:
         """Its plan as a run makes it, with so much of the run's seconds for rehearsals."""
         plan, texts = self.by_formula, Imagination()
         assert plan.placement is not None
-        budget = min(BUDGET, share * plan.placement.seconds)
-        return tried(plan, self.rows, self.estimates, self.scene, texts, budget, self.others)
+        seconds = plan.placement.seconds
+        return tried(
+            plan, self.rows, self.estimates, self.scene, texts, self.others, seconds, share
+        )
 
     def seconds(self, plan: Plan, texts: Imagination) -> float:
         """Until the last answer."""

@@ -18,8 +18,8 @@ from itertools import product
 from plait.dag.imagined import Imagination
 from plait.dag.keys import value_key
 from plait.dag.logical import Plan, positions
-from plait.dag.phases import Steps
-from plait.dag.placement import Config, Demand, Placement, Stage
+from plait.dag.placement import Demand, Placement, Stage
+from plait.dag.placements import told
 from plait.dag.rehearsals import ordered, unlike
 from plait.engine.trials import SHARE
 
@@ -85,7 +85,7 @@ def all_placements(demand: Demand) -> list[Placement]:
             for bits in product((0, 1), repeat=len(models))]  # fmt: skip
     configs = list(product(filter(demand.fits, sets), repeat=demand.workers))
     nothing = (0.0,) * demand.workers
-    begun = [(demand.steps.finish(frozenset(), frozenset()), tuple[Stage, ...]())]
+    begun = [(demand.steps.begun, tuple[Stage, ...]())]
     seen, found = set(), list[Placement]()
     for done, stages in begun:  # grows while it is gone through
         if len(done) == len(demand.steps.needs):
@@ -94,19 +94,13 @@ def all_placements(demand: Demand) -> list[Placement]:
         for config in configs:
             then = demand.steps.finish(done, frozenset().union(*config))
             way = (*stages, Stage(config, nothing, {}, 0.0, then - done))
-            if then != done and (what := (then, told(way, demand.steps))) not in seen:
+            if (
+                then != done
+                and (what := (then, told(Placement(way, exact=False), demand.steps))) not in seen
+            ):
                 seen.add(what)
                 begun.append((then, way))
     return found
-
-
-def told(stages: tuple[Stage, ...], steps: Steps) -> tuple[Config, frozenset[tuple[str, int]]]:
-    """What workers are told: what to begin with, and who does which steps."""
-    homes = frozenset(
-        (step, worker) for stage in stages for step in stage.steps
-        for worker, held in enumerate(stage.models) if steps.models[step] in held
-    )  # fmt: skip
-    return stages[0].models, homes
 
 
 def lost(one: Instance) -> Lost:
@@ -117,7 +111,7 @@ def lost(one: Instance) -> Lost:
     def seconds(plan: Plan) -> float:
         assert plan.placement is not None
         order = tuple(alike[place] for place in positions(plan.parts[0]))
-        key = told(plan.placement.stages, one.demand.steps), order
+        key = told(plan.placement, one.demand.steps), order
         if key not in known:
             known[key] = one.seconds(plan, texts)
         return known[key]

@@ -33,6 +33,11 @@ class Steps:
     models: Mapping[str, str | None]
     """By step, its model; None for what runs without one."""
 
+    @property
+    def begun(self) -> Done:
+        """What is finished before any model is there."""
+        return self.finish(frozenset(), frozenset())
+
     def finish(self, done: Done, resident: Models) -> Done:
         """What is finished once everything has run that asks for no model but these."""
         finished = set(done)

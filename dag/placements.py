@@ -1,40 +1,35 @@
-"""Placements that differ in kind from the one that a formula finds, and are worth a rehearsal.
+"""Placements that are worth a rehearsal beside the one that a formula finds quickest.
 
 The seconds of a stage are those of many small rows. In a batch of a few rows a replica may stand
-idle, or two models on two workers take longer than one that has both, and no formula says when.
+idle, or two models on two workers take longer than one that has both, and no formula says when: the
+quickest of a rehearsal is among the first by the formula, seldom the very first.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from .phases import Steps
 from .placement import Config, Demand, Placement
-from .placement_search import place
+from .placement_search import places
+
+MOST = 20
+"""Placements that are looked at beside the one that is given."""
 
 
 def others(placement: Placement, demand: Demand, there: Config) -> tuple[Placement, ...]:
-    """The quickest placement by the formula without replicas, and on one worker alone: of those
-    that have most to begin with, as `there` says. Without what is the same as the one given; none
-    where that could not be searched whole, as these would take as long again.
-    """
-    if demand.workers < 2 or not placement.exact:
+    """The next placements by the formula, those first that it finds quicker, without what tells
+    workers the same; none where they could not all be searched."""
+    if not placement.exact:
         return ()
-    found = [placement, place(demand, there, replicas=False), _alone(demand, there)]
-    unlike = {tuple(stage.models for stage in one.stages): one for one in reversed(found)}
-    return tuple(one for one in reversed(unlike.values()) if one is not placement)
+    unlike = {told(placement, demand.steps): placement}
+    for one in places(demand, there, MOST + 1):
+        unlike.setdefault(told(one, demand.steps), one)
+    return tuple(unlike.values())[1 : MOST + 1]
 
 
-def _alone(demand: Demand, there: Config) -> Placement:
-    """The quickest placement on one worker; the others hold nothing."""
-    has = [sum(demand.loads.get(m, 0.0) for m in held) for held in there]
-    most = has.index(max(has))
-    found = place(replace(demand, workers=1), (there[most],))
-    stages = (
-        replace(
-            stage,
-            models=tuple(stage.models[0] if w == most else frozenset() for w in range(len(has))),
-            loads=tuple(stage.loads[0] if w == most else 0.0 for w in range(len(has))),
-        )
-        for stage in found.stages
-    )
-    return replace(found, stages=tuple(stages))
+def told(placement: Placement, steps: Steps) -> tuple[Config, frozenset[tuple[str, int]]]:
+    """What workers are told: what to begin with, and who does which steps."""
+    homes = frozenset(
+        (step, worker) for stage in placement.stages for step in stage.steps
+        for worker, held in enumerate(stage.models) if steps.models[step] in held
+    )  # fmt: skip
+    return placement.stages[0].models, homes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 
 from .keys import value_key
 from .logical import Plan
@@ -47,9 +47,11 @@ class Rehearsals:
         """Until the last answer on that placement; infinite where there is no time to find out."""
         return self._on(self.place, order)
 
-    def places(self, order: Order) -> list[int]:
-        """Numbers of the placements, those first that are quickest with this order."""
-        return sorted(range(len(self._plans)), key=lambda place: self._on(place, order))
+    def places(self, order: Order, most: int) -> list[int]:
+        """Numbers of the first `most` placements that there is time for, those first that are
+        quickest with this order."""
+        known = {place: self._on(place, order) for place in range(len(self._plans))[:most]}
+        return sorted((p for p, seconds in known.items() if seconds < inf), key=known.__getitem__)
 
     def plan(self, order: Order) -> Plan:
         """In this order, on the placement that is looked at."""
@@ -64,7 +66,7 @@ class Rehearsals:
         given, found = self.seconds(as_given), self.found.values()
         return Trials(
             len(found), len(here) == len(self.orders(len(here) + 1)), self.seconds(order),
-            first.seconds, given if given < math.inf else None, max(found),
+            first.seconds, given if given < inf else None, max(found),
             len({place for place, _ in self.found}),
         )  # fmt: skip
 
@@ -72,7 +74,7 @@ class Rehearsals:
         key = self._key(place, order)
         if key not in self.found:
             if self.left <= 0:
-                return math.inf
+                return inf
             self.found[key] = self._rehearsed(ordered(self._plans[place], order)).seconds
         return self.found[key]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from math import ceil, inf
 from typing import Any
 
 from .estimates import Estimate, Estimates, operator_key
@@ -28,19 +29,23 @@ from .rehearsals import Rehearsals
 from .rehearsed import Rehearsed
 from .rules.order_rows import order_rows
 
-ORDERS = 24
+ORDERS = 100
 """Most orders that are rehearsed, on all placements together."""
-BUDGET = 0.2
+BUDGET = 0.25
 """Seconds that these rehearsals take together at most, as far as can be told before."""
-CALL, PROMPT, GENERATED = 4e-4, 2e-7, 5e-6
+CALL, PROMPT, GENERATED = 3e-4, 2e-7, 5e-6
 """Seconds that a rehearsal takes for a call, a token of its prompts and one that it generates, on a
 slow machine: what is tried does not depend on the machine, so the same batch gets the same plan."""
 LEAST = 3
-"""Where there is no time for so many orders, none is rehearsed."""
+"""Where `BUDGET` has no time for so many orders, none is rehearsed."""
 ROWS = int(BUDGET / LEAST / CALL)
 """Of a batch with more there never is."""
 DRAWN = 10
 """Orders drawn by lot, of which the best is improved."""
+PLACES = 5
+"""Placements that are tried; of more than twice as many rehearsals half go to placements."""
+AT_ONCE = 3
+"""Among how many placements, the quickest of those left, the time that is left is divided."""
 LOST = 0.005
 """Share of the seconds that the first order must lose for others to be tried, and by which those
 drawn must differ for more."""
@@ -51,18 +56,19 @@ PLAIN = (str, int, float, bool, type(None))
 
 def tried(
     plan: Plan, rows: Sequence[Row | None], estimates: Estimates, stage: Callable[[Plan], Stage],
-    texts: Imagination, budget: float = BUDGET, others: Sequence[Placement] = (),
+    texts: Imagination, others: Sequence[Placement] = (), seconds: float = inf, share: float = 1.0,
 ) -> Plan:  # fmt: skip
     """The plan with the quickest of the orders (and placements) that there is time to rehearse, its
     own among them; the plan as it is where it is too large, or where its order must stay.
 
     `rows` are those of its one part; `stage` gives a stage for a plan, with empty caches; `texts`
-    reads what rows hold; `budget` are the seconds that rehearsals may take, if less than `BUDGET`;
-    `others` are placements that are tried beside its own. All calls of an operator are taken to be
+    reads what rows hold; `others` are placements that are tried beside its own; of the `seconds`
+    that the run is predicted to take, or of those of the first rehearsal once they are known,
+    rehearsals may take this `share`, and `BUDGET` at most. All calls of an operator are taken to be
     of one length: which row has the longest answer is not known, and no order shall be chosen for
     it.
     """
-    if not may_try(plan, rows, estimates, budget):
+    if not may_try(plan, rows, estimates, share * seconds):
         return plan
     known = _even(plan, estimates)
     plans = [plan, *(replace(plan, placement=other) for other in others)]
@@ -70,9 +76,10 @@ def tried(
     own = tuple(positions(plan.parts[0]))
     first = trial.begin(own)
     if others or _loses(first):
-        trial.most = max(1, min(ORDERS, _affords(budget, *_work(first))))
-    seconds, trial.place, best = _best(trial, own)
-    if seconds > first.seconds * (1 - GAIN):
+        known_better = first.seconds if seconds < inf else inf
+        trial.most = max(1, min(ORDERS, _affords(share * known_better, *_work(first))))
+    least, trial.place, best = _best(trial, own)
+    if least > first.seconds * (1 - GAIN):
         trial.place, best = 0, own
     told = trial.told(best, first, tuple(range(plan.rows)))
     taken = replace(trial.plan(best), trials=told)
@@ -83,11 +90,11 @@ def tried(
 
 
 def may_try(
-    plan: Plan, rows: Collection[Row | None], estimates: Estimates, budget: float = BUDGET
+    plan: Plan, rows: Collection[Row | None], estimates: Estimates, budget: float = inf
 ) -> bool:
-    """Whether orders of a plan's rows can be told apart in so many seconds: something is known of
-    the length of every call, no values decide how many there are, and none runs code of its own
-    when it is shown."""
+    """Whether orders of a plan's rows can be told apart in `BUDGET`, and one rehearsed in `budget`
+    seconds: something is known of the length of every call, no values decide how many there are,
+    and none runs code of its own when it is shown."""
     if len(plan.parts) != 1 or plan.live or not plan.models or plan.rows < 2:
         return False
     if order_rows.__name__ not in plan.rules or plan.prefixes is None or plan.rows > ROWS:
@@ -104,7 +111,8 @@ def may_try(
         made = step.calls if step.merged is None else step.merged
         calls += made
         generated += made * length.mean if isinstance(node, LLMCall) else 0.0
-    if _affords(budget, calls, plan.prefixes.merged, generated) < LEAST:
+    work = calls, plan.prefixes.merged, generated
+    if _affords(BUDGET, *work) < LEAST or not _affords(budget, *work):
         return False
     values = [node.value for node in nodes.values() if isinstance(node, Const)]
     values += [i.default for i in plan.parts[0].workflow.inputs if i.default is not ...]
@@ -112,13 +120,13 @@ def may_try(
 
 
 def _best(trial: Rehearsals, own: Order) -> tuple[float, int, Order]:
-    """The quickest placement and order, and its seconds: the time that there is goes in equal parts
-    to the placements."""
+    """The quickest placement and order, and its seconds: those first that are quickest in the own
+    order, each with its part of the time that is left."""
     most, found = trial.most, list[tuple[float, int, Order]]()
-    places = trial.places(own)
+    places = trial.places(own, max(PLACES, most // 2))
     for left, place in zip(range(len(places), 0, -1), places, strict=True):
         trial.place, done = place, len(trial.found)
-        trial.most = done + (most - done) // left
+        trial.most = done + ceil((most - done) / min(left, AT_ONCE))
         order = _quickest(trial, own)
         found.append((trial.seconds(order), place, order))
     return min(found, key=lambda one: one[0])

@@ -87,7 +87,7 @@ def _on_one(
     def stage(_: Plan) -> Stage:
         return replace(given, models=empty(llms))
 
-    return tried(plan, rows, known, stage, texts, SHARE * seconds)
+    return tried(plan, rows, known, stage, texts, seconds=seconds, share=SHARE)
 
 
 def _on_workers(
@@ -118,4 +118,4 @@ def _on_workers(
         return fleet_of(plan, shelf, fresh, there, devices, texts, given)
 
     others = others_for(plan, workers, known, there)
-    return tried(plan, rows, known, stage, texts, SHARE * plan.placement.seconds, others)
+    return tried(plan, rows, known, stage, texts, others, plan.placement.seconds, SHARE)

@@ -38,9 +38,7 @@ def test_what_order_and_placement_lose_together_is_bounded(batches: Sequence[Ins
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.0, 0.2))
-def test_what_is_taken_is_never_slower_than_what_the_formula_finds(
-    seed: int, budget: float
-) -> None:
+def test_what_is_taken_is_never_slower_than_what_the_formula_finds(seed: int, share: float) -> None:
     one, stages = instance(seed), list[Stage]()
 
     def stage(plan: Plan) -> Stage:
@@ -48,7 +46,7 @@ def test_what_is_taken_is_never_slower_than_what_the_formula_finds(
         return stages[-1]
 
     before, texts = one.by_formula, Imagination()
-    plan = tried(before, one.rows, one.estimates, stage, texts, budget, one.others)
+    plan = tried(before, one.rows, one.estimates, stage, texts, one.others, 1.0, share)
     told = plan.trials
     assert len(stages) == (told.orders if told is not None else 0) <= ORDERS
     assert (plan is before) == (told is None)

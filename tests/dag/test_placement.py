@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from plait.benchmarks.placement_gap import Instance, instances, measured
-from plait.dag import placement_search
+from plait.dag import placement_stages, placement_thumb
 from plait.dag.phases import Steps, moves
-from plait.dag.placement import Demand, stage_seconds
-from plait.dag.placement_search import place
-from plait.dag.placements import others
+from plait.dag.placement import Config, Demand, stage_seconds
+from plait.dag.placement_search import place, places
+from plait.dag.placements import MOST, others, told
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,46 @@ def test_the_rule_of_thumb_is_close(
     listed: int, mean_gap: float, worst_gap: float,
 ) -> None:  # fmt: skip
     """Also where stages are too many to be listed, and are found by changing one model."""
-    monkeypatch.setattr(placement_search, "LISTED", listed)
+    for module in (placement_stages, placement_thumb):
+        monkeypatch.setattr(module, "LISTED", listed)
     gap = measured(demands, searched=0)
     print(f"listed {listed}: {gap}")
     assert gap.instances >= 500 and gap.exact == 0
     assert -1e-6 < gap.mean < mean_gap and gap.worst < worst_gap
+
+
+def random_start(seed: int) -> tuple[Demand, Config]:
+    """Models on some workers before anything is placed."""
+    rng = random.Random(seed)
+    models, workers = "abcd"[: rng.randint(2, 4)], rng.randint(2, 3)
+    names = [f"s{i}" for i in range(rng.randint(3, 7))]
+    steps = Steps(
+        {n: tuple(rng.sample(names[:i], min(i, rng.randint(0, 2)))) for i, n in enumerate(names)},
+        {n: rng.choice(models) for n in names},
+    )
+    work = {n: rng.choice([0.5, 1.0, 4.0, 10.0]) for n in names}
+    loads = {m: rng.choice([0.1, 1.0, 5.0]) for m in models}
+    memory = rng.randint(1, 2)
+    demand = Demand(steps, work, loads, dict.fromkeys(models, 1), workers, memory)
+    there = tuple(frozenset(rng.sample(models, rng.randint(0, 1))) for _ in range(workers))
+    return demand, there
+
+
+def test_workers_load_what_they_do_not_hold() -> None:
+    """Also where the ways on were found for the same workers in another order."""
+    for seed in (344, 1200, *range(150)):
+        demand, there = random_start(seed)
+        found = place(demand, there)
+        ways = places(demand, there, 5)
+        assert not ways or ways[0].seconds == pytest.approx(found.seconds)
+        assert all(a.seconds <= b.seconds + 1e-9 for a, b in pairwise(ways))
+        for placement in (found, *ways):
+            held = there
+            for stage in placement.stages:
+                new = [then - now for now, then in zip(held, stage.models, strict=True)]
+                assert stage.loads == tuple(sum(demand.loads[m] for m in some) for some in new)
+                assert stage_seconds(stage.models, stage.loads, stage.work) == stage.seconds
+                held = stage.models
 
 
 def test_many_workers_and_models_are_placed_in_few_tries() -> None:
@@ -75,25 +112,30 @@ def test_dear_loads_keep_models_apart_and_cheap_ones_make_replicas() -> None:
     assert replicas.seconds == pytest.approx(6.0)
 
 
-def test_those_worth_a_rehearsal_have_no_replicas_or_one_worker(demands: list[Instance]) -> None:
+def test_those_worth_a_rehearsal_are_the_next_by_the_formula(demands: list[Instance]) -> None:
     nothing, differ = frozenset[str](), 0
     for demand, least in demands[:100]:
         there = (nothing,) * demand.workers
         found = place(demand, there)
         further = others(found, demand, there)
-        assert found not in further and len(further) <= 2 * (demand.workers > 1)
+        assert found not in further and len(further) <= MOST
         for one in further:
             assert frozenset().union(*(s.steps for s in one.stages)) <= set(demand.steps.needs)
-            held = [[m for models in s.models for m in models] for s in one.stages]
-            alone = {w for s in one.stages for w, models in enumerate(s.models) if models}
-            assert len(alone) == 1 or all(len(set(some)) == len(some) for some in held)
             assert one.seconds >= least - 1e-6
+        assert all(a.seconds <= b.seconds + 1e-9 for a, b in pairwise(further))
+        unlike = {told(one, demand.steps) for one in (found, *further)}
+        assert len(unlike) == 1 + len(further), "no two tell workers the same"
         differ += bool(further)
     assert differ > 20
-    at = place(two(1.0, 10.0), (nothing, frozenset({"big"})))
-    (single,) = others(at, two(1.0, 10.0), (nothing, frozenset({"big"})))
-    assert all(not s.models[0] for s in single.stages), "it is the one that has something"
-    assert others(replace(at, exact=False), two(1.0, 10.0), (nothing, nothing)) == ()
+    demand, there = two(1.0, 10.0), (nothing, frozenset({"big"}))
+    found = place(demand, there)
+    alone = [
+        one
+        for one in (found, *others(found, demand, there))
+        if all(not stage.models[0] for stage in one.stages)
+    ]
+    assert alone, "one worker may do it all: the one that has something"
+    assert others(replace(found, exact=False), demand, there) == ()
 
 
 def test_it_says_why() -> None:

@@ -150,7 +150,7 @@ def test_rows_that_cannot_be_read_and_prompts_too_long_fail_alone(engine: Engine
 def test_what_cannot_be_tried_fails_no_run(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: object) -> NoReturn:
+    def broken(*_: object, **__: object) -> NoReturn:
         raise ValueError("no such order")
 
     monkeypatch.setattr("plait.engine.trials.tried", broken)
