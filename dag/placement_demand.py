@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .imagined import CHARACTERS
 from .phases import Steps, steps_of, together
 from .placement import Demand
 from .profile import Profile
@@ -41,25 +40,23 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
     steps = together(steps_of(part.workflow) for part in plan.parts)
     steps = Steps(steps.needs, {id: names[m] if m else None for id, m in steps.models.items()})
     work = dict.fromkeys(steps.needs, 0.0)
-    per_token = 1 if plan.measure is not None else CHARACTERS
     for leaf in plan.prefixes.leaves:
         top, model = f"{leaf.part}:{leaf.name.partition('/')[0]}", names[leaf.call.model]
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
-            work[step] += seconds_of(leaf, profile, per_token) / len(turns)
+            work[step] += seconds_of(leaf, profile) / len(turns)
     models = {names[alias]: alias for alias in reversed(plan.models)}
     loads = {model: profile.costs[alias].load for model, alias in models.items()}
     memory = machine.memory if machine.memory is not None else sum(machine.sizes.values())
     return Demand(steps, work, loads, machine.sizes, machine.workers, memory)
 
 
-def seconds_of(leaf: LeafCost, profile: Profile, per_token: float = 1.0) -> float:
-    """Seconds that one worker needs for an LLM node over all rows. `per_token`: of what the plan
-    counts prompts in."""
+def seconds_of(leaf: LeafCost, profile: Profile) -> float:
+    """Seconds that one worker needs for an LLM node over all rows."""
     node = leaf.call
     costs, length = profile.costs[node.model], profile.length(node)
-    prompt, tokens = leaf.merged / per_token / max(1, leaf.calls), leaf.calls * length
-    reading = leaf.computed / per_token * (costs.token + costs.token_context * prompt / 2)
+    prompt, tokens = leaf.merged / max(1, leaf.calls), leaf.calls * length
+    reading = leaf.computed * (costs.token + costs.token_context * prompt / 2)
     writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))
     steps = max(length, tokens / profile.running) if leaf.calls else 0.0
     return reading + writing + steps * costs.step
