@@ -6,7 +6,7 @@ A value of a kind that is not understood has no key, and what has no key is neve
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,8 +36,18 @@ def value_key(value: Any, depth: int = 0) -> Hashable:
         pairs = [(value_key(k, depth + 1), value_key(v, depth + 1)) for k, v in value.items()]
         return (kind, tuple(pairs))
     if isinstance(value, BaseModel):
-        return (kind, value_key(dict(value), depth + 1), value_key(value.model_extra or {}, depth))
+        return (kind, *(value_key(held, depth + 1) for held in _held(value)))
     raise Unkeyed(f"a value of type {kind.__name__}")
+
+
+def _held(model: BaseModel) -> Iterator[Any]:
+    """All that a model holds: not what iterating over it gives, which its class may say. Which of
+    its fields were given counts: `exclude_unset` shows it."""
+    try:
+        yield sorted(model.__pydantic_fields_set__)
+        yield from (vars(model), model.__pydantic_extra__, model.__pydantic_private__)
+    except AttributeError as error:
+        raise Unkeyed("a model that has not been made whole") from error
 
 
 def type_key(kind: Any) -> Hashable:

@@ -34,7 +34,6 @@ from .program import Program
 from .row import Row, RowIn, RowState
 from .run import Stats
 from .sharing import Sharing
-from .single_flight import fresh
 from .tool_calls import run_tool_call
 from .trials import in_best_order
 from .values import read_inputs
@@ -224,13 +223,13 @@ class Executor:
         if waits:
             self.waits.wait_begins(row, parked=True)
         try:
-            value, own = await flights.join(key, name, lambda: self._do(program, node))
+            value, own = await flights.copy(key, name, lambda: self._do(program, node))
         finally:
             if waits:
                 self.waits.wait_ends(row, parked=True)
         if not own and isinstance(node, LLMCall | ToolCall):
             self.stats.task(node.id, node.operator, row, start, True, [], merged=True)
-        return fresh(value)
+        return value
 
     async def _do(self, program: Program, node: Node) -> Any:
         """The value of a node, worked out."""

@@ -14,9 +14,9 @@ result. So:
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
+from copy import copy, deepcopy
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -79,6 +79,15 @@ class SingleFlight:
             self._leave(key, flight, waiter)
             raise
 
+    async def copy(self, key: Hashable, name: str, work: Work, keep: bool = True) -> Joined:
+        """The same, with a value that the asker may change. One that cannot be copied is not
+        shared: whoever did not do the work does it, too."""
+        value, own = await self.join(key, name, work, keep)
+        try:
+            return Joined(fresh(value), own)
+        except Exception:  # of the value's own class, or it is nested too deeply
+            return Joined(value if own else await work(), True)
+
     def under_way(self, key: Hashable) -> bool:
         """Whether whoever asks now waits for another's work."""
         return key in self._flights
@@ -127,8 +136,6 @@ class SingleFlight:
                 waiter.cancel()
             return
         error = flight.task.exception()
-        if error is None and keep:
-            self._keep(key, flight.task.result())
         for waiter, name in flight.waiters.items():
             if waiter.done():
                 continue
@@ -136,6 +143,8 @@ class SingleFlight:
                 waiter.set_result(flight.task.result())
             else:
                 waiter.set_exception(_own_copy(error, flight.name, name))
+        if error is None and keep:
+            self._keep(key, flight.task.result())
 
     def _keep(self, key: Hashable, value: Any) -> None:
         size = size_of(value)
@@ -151,7 +160,7 @@ class SingleFlight:
 def _own_copy(error: BaseException, leader: str, name: str) -> BaseException:
     """The error for one waiter: an object of its own, as rows write their node into it."""
     try:
-        twin = copy.copy(error)
+        twin = copy(error)
     except Exception:
         return error
     twin.__cause__ = error.__cause__
@@ -171,7 +180,7 @@ def fresh(value: Any) -> Any:
         return {k: fresh(v) for k, v in value.items()}
     if isinstance(value, BaseModel):
         return value.model_copy(deep=True)
-    return copy.deepcopy(value)
+    return deepcopy(value)
 
 
 def size_of(value: Any, depth: int = 0) -> int:
@@ -183,10 +192,13 @@ def size_of(value: Any, depth: int = 0) -> int:
         return 256 + len(value.text) + 36 * len(value.token_ids) + logprobs
     if depth > 64:
         return 64
+    # No code of their own runs: what iterating over a value gives, its class may say.
     if isinstance(value, list | tuple):
-        return 64 + sum(8 + size_of(v, depth + 1) for v in value)
+        items = list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
+        return 64 + sum(8 + size_of(v, depth + 1) for v in items)
     if isinstance(value, dict):
-        return 64 + sum(size_of(k, depth + 1) + size_of(v, depth + 1) for k, v in value.items())
+        pairs = dict.items(value)
+        return 64 + sum(size_of(k, depth + 1) + size_of(v, depth + 1) for k, v in pairs)
     if isinstance(value, BaseModel):
-        return 128 + size_of(dict(value), depth + 1)
+        return 128 + size_of(vars(value), depth + 1) + size_of(value.__pydantic_extra__, depth + 1)
     return 64

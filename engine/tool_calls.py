@@ -13,7 +13,6 @@ from ..tools.runner import run_tool
 from .program import Program
 from .row import RowState
 from .run import unnumbered
-from .single_flight import fresh
 
 if TYPE_CHECKING:
     from .executor import Executor
@@ -67,7 +66,6 @@ async def _merged(
     key = sharing.tool_key(tool, arguments) if sharing is not None else None
     if sharing is None or key is None:
         return await run_tool(tool, arguments, node=path), True
-    value, own = await sharing.flights.join(
+    return await sharing.flights.copy(
         key[0], path, lambda: run_tool(tool, arguments, node=path), keep=key[1]
     )
-    return fresh(value), own
