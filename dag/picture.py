@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq, refs
+from .errors import in_short
 from .names import counted_name
 from .nodes import (
     Agent,
@@ -31,6 +32,8 @@ from .template import Path, Template, path_text
 from .types import type_name
 
 OUTPUT = "output"
+VALUE_CHARS = 200
+"""Of a value that is written in the workflow."""
 _KINDS: dict[type[Node], str] = {
     Input: "input", Const: "const", LLMCall: "llm", Agent: "agent", ToolCall: "tool",
     PlanAndRun: "agent", Map: "map", Branch: "branch", Loop: "loop",
@@ -164,9 +167,9 @@ def _detail(node: Node) -> str:
         case Branch():
             parts = ["one side runs"]
         case Input(type=kind, default=default):
-            parts = [shown_type(kind), "" if default is ... else f"= {default!r}"]
+            parts = [shown_type(kind), "" if default is ... else f"= {_value(default)}"]
         case Const(value=value):
-            parts = [repr(value)]
+            parts = [_value(value)]
         case _:
             parts = [shown_type(node.type)]
     return " · ".join(p for p in parts if p)
@@ -198,13 +201,17 @@ def _facts(node: Node) -> Iterator[tuple[str, str]]:
         yield "source", f"{PurePath(node.source.file).name}:{node.source.line}"
 
 
+def _value(value: Any) -> str:
+    return in_short(value, VALUE_CHARS)
+
+
 def _settings(node: LLMCall) -> Iterator[str]:
     sampling = node.sampling
     yield f"max_tokens={sampling.max_tokens}"
     for name in ("temperature", "top_p", "top_k", "min_p", "seed", "stop", "n", "regex", "choice"):
         value = getattr(sampling, name)
         if value != type(sampling).__dataclass_fields__[name].default:
-            yield f"{name}={value!r}"
+            yield f"{name}={_value(value)}"
 
 
 def shown_arg(arg: Arg) -> str:
@@ -213,7 +220,7 @@ def shown_arg(arg: Arg) -> str:
         case Ref(id):
             return id
         case Lit(value):
-            return repr(value)
+            return _value(value)
         case Seq(items):
             return f"[{', '.join(shown_arg(item) for item in items)}]"
         case Rec(items):

@@ -285,3 +285,34 @@ def test_what_cannot_be_of_a_node_is_refused_before_a_run(rows: Path, plait: Pla
         assert "draft=9999 contradicts its max_tokens" in ended.err and "'drfat'" in ended.err
         assert "'draft=many' is not NODE=NUMBER" in ended.err
     assert not (rows / "r").exists()
+
+
+def test_values_that_cannot_be_written_are_shown_all_the_same(here: Path, plait: Plait) -> None:
+    """A number too long for a text as an argument, and half of a character in a prompt."""
+    flow = """
+from typing import Any
+from plait import llm, tool, workflow
+
+@tool(effect="pure")
+def size(value: Any) -> int:
+    return value.bit_length()
+
+@llm
+def draft(topic: str, bits: int) -> str:
+    return f"half \\ud800 of {topic} {bits}"
+
+@workflow
+def flow(topic: str, most: Any = 10**5000) -> str:
+    return draft(topic, size(10**6000))
+"""
+    (here / "wf.py").write_text(flow)
+    write_rows(here / "rows.jsonl", [{"topic": "a"}])
+    told = plait("explain", "wf.py", "-i", "rows.jsonl")
+    assert told.code == 0 and r"half \ud800 of" in told.out
+    steps = plait("explain", "wf.py", "--json").json["steps"]
+    assert any("half \ud800 of" in step.get("prompt", "") for step in steps)
+    assert plait("draw", "wf.py").code == 0
+    assert plait(*RUN, "--run-dir", "r").code == 0
+    dag = json.loads((here / "r" / "plan.json").read_text("utf-8"))["dag"]
+    assert "<int>" in json.dumps(dag)
+    assert plait("report", "r").code == 0

@@ -11,6 +11,7 @@ Commands import what they need when they run, so that `plait --help` is quick.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -61,6 +62,8 @@ _Usage: Any = typer.BadParameter.__bases__[0]
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error and the files that we write
+        sys.stdout.reconfigure(errors="backslashreplace")
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     try:
@@ -92,7 +95,7 @@ def _failure(args: list[str], error: Exception, debug: bool) -> int:
     where = "see the traceback above"
     if not debug:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="plait-traceback-", suffix=".txt", delete=False
+            "w", prefix="plait-traceback-", suffix=".txt", delete=False, errors="backslashreplace"
         ) as file:
             traceback.print_exception(error, file=file)
         where = f"the traceback is in {file.name}; please report it"
