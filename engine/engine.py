@@ -68,7 +68,7 @@ class Engine:
             raise ConfigError(f"{both} contradict: give one of them")
         if model is not None or not aliases:
             aliases["default"] = model if model is not None else "demo"
-        check_disabled(disable)
+        check_disabled(disable, plan)
         self._options = Options(max_rows, seed, plan, tuple(disable))
         self._loop = LoopThread()
         if backend == "local":
@@ -134,8 +134,8 @@ class Engine:
 
     def _choose(self, plan: bool | None, disable: Collection[str]) -> Options:
         """The options of one run: the engine's, unless it asks for others."""
-        check_disabled(disable)
         chosen = self._options.plan if plan is None else plan
+        check_disabled(disable, chosen)
         names = tuple(dict.fromkeys((*self._options.disable, *disable)))
         return replace(self._options, plan=chosen, disable=names)
 

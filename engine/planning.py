@@ -162,11 +162,14 @@ def _contents(rows: Iterable[RowIn]) -> Iterator[Mapping[str, Any] | None]:
 
 def check_disabled(names: Collection[str], plan: bool = True) -> None:
     """Raise ConfigError for a name that neither a rule nor what comes after them has, and for any
-    name on a command line that asks for no plan."""
+    name where there is to be no plan."""
+    if isinstance(names, str):
+        hint = f"give a collection of names, such as [{names!r}]"
+        raise ConfigError(f"disable={names!r} is a text: {hint}")
     check_names(names, further=(SINGLE_FLIGHT, LIVENESS, TRY_ORDERS))
     if names and not plan:
-        given = ", ".join(names)
-        raise ConfigError(f"--no-plan and --disable {given} contradict: no plan has no rules")
+        both = f"plan=False (--no-plan) and disable={list(names)!r} (--disable)"
+        raise ConfigError(f"{both} contradict: no plan has no rules")
 
 
 def sharings(plan: Plan, disable: Collection[str] = ()) -> list[Sharing]:

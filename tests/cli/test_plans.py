@@ -59,7 +59,7 @@ def test_a_resumed_run_keeps_its_choice(rows: Path, plait: Plait) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("--no-plan --disable order_rows", "--no-plan and --disable order_rows contradict"),
+        ("--no-plan --disable order_rows", "(--no-plan) and disable=['order_rows'] (--disable)"),
         ("--model a --models default=b", "--model a and --models default=b contradict"),
         ("--models x=a --models x=b", "--models x=a and --models x=b contradict"),
     ],

@@ -316,6 +316,25 @@ def test_names_of_rules_are_checked() -> None:
             engine.run(draft, [], disable=["merging"])
         with pytest.raises(plait.ConfigError):
             Engine(backend="fake", disable=["merging"])
+        with pytest.raises(plait.ConfigError, match="'merge_calls' is a text: give a collection"):
+            engine.run(draft, [], disable="merge_calls")
+
+
+def test_rules_are_left_out_of_plans_alone() -> None:
+    off, what = ["merge_calls"], "plan=False.*disable=.'merge_calls'.*contradict"
+    with Engine(backend="fake") as engine, Engine(backend="fake", plan=False) as plain:
+        for refused in (
+            lambda: engine.run(draft, [], plan=False, disable=off),
+            lambda: plain.run(draft, [], disable=off),
+            lambda: plain.explain(draft, disable=off),
+            lambda: Engine(backend="fake", plan=False, disable=off),
+        ):
+            with pytest.raises(plait.ConfigError, match=what):
+                refused()
+        assert plain.run(draft, [], plan=True, disable=off).plan is not None
+        assert plain.run_together([(draft, [])], disable=off)  # always under a plan
+    with Engine(backend="fake", disable=off) as engine:
+        assert len(engine.run(draft, [{"topic": "a"}], plan=False)) == 1  # the run's word goes
 
 
 class Aliased(FakeBackend):
