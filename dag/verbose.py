@@ -28,7 +28,7 @@ class Told:
         text = _text(after)
         shown = [] if text == self._last else [text]
         shown += _changed_prompts(before, after)
-        what = (inspect.getdoc(rule) or "").partition("\n")[0]
+        what = one_line((inspect.getdoc(rule) or "").partition("\n\n")[0])
         self.parts.append("\n".join((f"-- after {rule.__name__}: {what}", *(shown or [SAME]))))
         self._last = text
 

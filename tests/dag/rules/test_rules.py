@@ -224,6 +224,8 @@ def test_verbose_shows_what_each_rule_changed() -> None:
     ]  # fmt: skip
     assert "-- after prune_unused: Leave out nodes whose values nothing asks for.\nsame as" in text
     assert "12 LLM calls -> 4" in text.partition("after merge_calls")[2]
+    heads = [line for line in text.splitlines() if line.startswith("-- after ")]
+    assert all(head.endswith(".") for head in heads), "a sentence is cut"
 
 
 def test_verbose_shows_what_changed_behind_the_part_of_a_prompt_that_is_shown() -> None:
