@@ -70,8 +70,8 @@ class Oversized:
         hint = "give more --kv-memory" if self.limit == "KV memory" else "shorten it"
         return (
             f"too long: {self.node}, row {self.row!r}{others}: the prompt has at least "
-            f"{self.tokens:,} tokens, and the {self.limit} of model {self.model!r} has room for "
-            f"{self.room:,}: {hint}"
+            f"{self.tokens:,} tokens, and the {self.limit} of model {self.model!r} has room for a "
+            f"prompt of {self.room:,}: {hint}"
         )
 
     def as_dict(self) -> dict[str, Any]:

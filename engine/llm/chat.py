@@ -123,4 +123,7 @@ def check_prompt(prompt: Sequence[int], vocab_size: int, max_context: int, room:
         bad = next(t for t in prompt if not 0 <= t < vocab_size)
         raise PromptError(f"token id {bad} is outside the vocabulary of {vocab_size}")
     if len(prompt) + 1 > room:
-        raise PromptError(f"the prompt has {len(prompt)} tokens, and the KV memory holds {room}")
+        raise PromptError(
+            f"the prompt has {len(prompt):,} tokens, and the KV memory has room for a prompt of "
+            f"{room - 1:,}"
+        )

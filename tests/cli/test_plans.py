@@ -159,7 +159,8 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     assert told.code == 0
     (line,) = [line for line in told.out.splitlines() if line.startswith("too long: ")]
     assert "draft, row 'r900' (and those of 1 other row)" in line and "--kv-memory" in line
-    assert "KV memory of model 'default' has room for" in line
+    assert "KV memory of model 'default' has room for a prompt of" in line
+    room = line.partition("a prompt of ")[2].partition(":")[0]
     assert "report: 1 row, without 2 with prompts that are too long" in told.out
     assert "tokens, 1 call, prefill" in told.out and "expected: " in told.out
     run = ("run", "wf.py", "-i", "rows.jsonl", "-o", "o.jsonl", "--kv-memory", "2MiB")
@@ -171,7 +172,7 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     assert errors["r5"] is None
     for id in ("r300", "r900"):
         assert errors[id]["type"] == "PromptError" and errors[id]["node"] == "draft"
-        assert "tokens" in errors[id]["message"]
+        assert f"the KV memory has room for a prompt of {room}" in errors[id]["message"]
 
 
 def test_explain_finds_no_fault_with_prompts_that_fit(here: Path, plait: Plait) -> None:
