@@ -31,7 +31,7 @@ class Cost:
     loads: tuple[str, ...]
     """Models in the order in which they are loaded."""
     path: tuple[str, ...]
-    """Nodes of the critical path."""
+    """Nodes of the critical path, by the names under which a run counts them."""
     bound: str
     """What takes most: prefill, decode, loads, or the critical path."""
     certain: bool
@@ -43,6 +43,9 @@ class Cost:
     """Where lengths come from: the least known of them."""
     measured: bool = False
     """Whether costs were measured on this machine; else they are those of a small CPU model."""
+    agents: bool = False
+    """Whether agents are on the critical path: their tools and tasks are not in its seconds, as
+    nobody knows before which they will call."""
     workers: int = 1
     rehearsed: RehearsedCost | None = None
     """What the batch came to in virtual time; None when it was only summed up."""

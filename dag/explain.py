@@ -135,10 +135,11 @@ def told_cost(cost: Cost) -> str:
     steps = f"{round(cost.decode_tokens):,} tokens in {round(cost.decode_steps):,} steps"
     tools = f", tools {seconds_text(cost.tool_seconds)} of it" if cost.tool_seconds else ""
     whole = f"{cost.seconds:.2f} s{between}"
+    path = f"{cost.path_seconds:.2f} s{WITHOUT if cost.agents else ''}{tools}"
     return "\n".join((
         f"expected: {whole}, bound by {cost.bound}: {parts}, {_loads(cost)}",
         f"generate: {most}{steps}; {KNOWN[cost.known]}, {COSTS[cost.measured]}",
-        f"critical path: {cost.path_seconds:.2f} s{tools}: {chain(cost.path)}",
+        f"critical path: {path}: {chain(cost.path)}",
         *_workers(cost),
         *_tools(cost),
         *_memory(cost),
@@ -155,6 +156,7 @@ def _loads(cost: Cost) -> str:
     return f"{count} {but}{cost.load_seconds:.2f} s ({' -> '.join(cost.loads)})"
 
 
+WITHOUT = " without what its agents call"
 KNOWN = {
     "given": "lengths of answers as given",
     "history": "lengths of answers as in earlier runs",

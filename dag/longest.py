@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .arg import refs
 from .demand import certain
 from .names import counted_name
-from .nodes import Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow
+from .nodes import Agent, Branch, LLMCall, Loop, Map, Node, ToolCall, Workflow
 
 if TYPE_CHECKING:
     from .logical import Plan
     from .profile import Profile
 
-Chain = tuple[float, tuple[Node, ...]]
+Link = tuple[str, Node]
+"""A node, and the name under which a run counts it."""
+Chain = tuple[float, tuple[Link, ...]]
 Own = Callable[[str, Node], float]
-"""What a node weighs, given the name under which a run counts it."""
+"""What a node weighs, given its name."""
 NOTHING: Chain = (0.0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """The chain of nodes that takes one row longest."""
+
+    names: tuple[str, ...] = ()
+    """Its calls, by the names under which a run counts them."""
+    seconds: float = 0.0
+    tools: float = 0.0
+    """Of these, those of tools."""
+    agents: bool = False
+    """Whether agents are among its calls: what these call is not in the seconds."""
 
 
 def chain_of(workflow: Workflow, own: Own, way: tuple[str, ...] = ()) -> Chain:
@@ -37,7 +53,8 @@ def chain_of(workflow: Workflow, own: Own, way: tuple[str, ...] = ()) -> Chain:
         if isinstance(node, Branch):
             known = _heaviest(refs(node.condition), ends)
             side = _heaviest((*refs(node.then), *refs(node.otherwise)), inside)
-            taken = (known[0] + side[0], (*known[1], *side[1], node))
+            link = (counted_name(way, node.id), node)
+            taken = (known[0] + side[0], (*known[1], *side[1], link))
             ends[node.id] = max(ends[node.id], taken, key=_seconds)
     return _heaviest(ends, ends)
 
@@ -52,7 +69,8 @@ def _weight(node: Node, own: Own, way: tuple[str, ...]) -> Chain:
             asking, asked = chain_of(node.until, own, (*inner, "until"))
             weight, inside = weight + asking, (*inside, *asked)
         return weight * node.max_iters, inside
-    return own(counted_name(way, node.id), node), (node,)
+    name = counted_name(way, node.id)
+    return own(name, node), ((name, node),)
 
 
 def _after(needs: Iterable[str], ends: Mapping[str, Chain], weight: Chain) -> Chain:
@@ -72,14 +90,16 @@ def longest_answers(plan: Plan, profile: Profile, model: str) -> float:
     """Most tokens that one row lets a model generate one after the other."""
 
     def own(name: str, node: Node) -> float:
-        return profile.length(node) if isinstance(node, LLMCall) and node.model == model else 0.0
+        if not isinstance(node, LLMCall) or node.model != model:
+            return 0.0
+        return profile.generated(node)
 
     ends = (chain_of(part.workflow, own) for part in plan.parts)
     return max((length for length, _ in ends), default=0.0)
 
 
-def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float, float]:
-    """The chain of nodes that takes one row longest, its seconds, and those of its tools."""
+def critical_path(plan: Plan, profile: Profile) -> Longest:
+    """The chain of nodes that takes one row longest, alone on the machine."""
     assert plan.prefixes is not None
     leaves = plan.prefixes.leaves
     found = NOTHING
@@ -89,9 +109,11 @@ def critical_path(plan: Plan, profile: Profile) -> tuple[tuple[str, ...], float,
             for leaf in leaves if leaf.part == number and leaf.calls
         }  # fmt: skip
         found = max(found, chain_of(part.workflow, _seconds_of(profile, prompts)), key=_seconds)
-    seconds, nodes = found
-    tools = sum(profile.tool(node) for node in nodes if isinstance(node, ToolCall))
-    return tuple(n.id for n in nodes if isinstance(n, LLMCall | ToolCall)), seconds, tools
+    seconds, links = found
+    calls = [(name, node) for name, node in links if isinstance(node, LLMCall | ToolCall)]
+    tools = sum(profile.tool(node) for _, node in calls if isinstance(node, ToolCall))
+    agents = any(isinstance(node, Agent) for _, node in calls)
+    return Longest(tuple(name for name, _ in calls), seconds, tools, agents)
 
 
 def _seconds_of(profile: Profile, prompts: Mapping[str, float]) -> Own:
@@ -102,7 +124,7 @@ def _seconds_of(profile: Profile, prompts: Mapping[str, float]) -> Own:
             return profile.tool(node)
         if not isinstance(node, LLMCall):
             return 0.0
-        costs, length = profile.costs[node.model], profile.length(node)
+        costs, length = profile.costs[node.model], profile.generated(node)
         prompt = prompts.get(name, 0.0)
         reading = length * (prompt + length / 2) * costs.kv_token
         return prompt * costs.token + length * (costs.step + costs.decode_row) + reading

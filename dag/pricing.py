@@ -79,15 +79,16 @@ def _summed(plan: Plan, profile: Profile) -> Cost:
         kv_bytes += (work.tokens + work.generated) * costs.kv_bytes
     loads = _loads(plan, profile)
     load = sum(profile.costs[model].load for model in loads)
-    path, path_seconds, tools = critical_path(plan, profile)
+    path = critical_path(plan, profile)
     parts = {"prefill": prefill, "decode": decode, "loads": load}
     working = prefill + decode
-    bound = "critical path" if path_seconds > working + load else max(parts, key=parts.__getitem__)
+    bound = "critical path" if path.seconds > working + load else max(parts, key=parts.__getitem__)
     return Cost(
-        seconds=max(working, path_seconds) + load, prefill_seconds=prefill, decode_seconds=decode,
-        tool_seconds=tools, load_seconds=load, path_seconds=path_seconds, prefill_tokens=tokens,
+        seconds=max(working, path.seconds) + load, prefill_seconds=prefill, decode_seconds=decode,
+        tool_seconds=path.tools, load_seconds=load, path_seconds=path.seconds,
+        agents=path.agents, prefill_tokens=tokens,
         decode_tokens=generated, decode_steps=steps, kv_tokens=tokens + generated,
-        kv_bytes=kv_bytes, loads=loads, path=path, bound=bound,
+        kv_bytes=kv_bytes, loads=loads, path=path.names, bound=bound,
         certain=False,
     )  # fmt: skip
 
@@ -170,7 +171,7 @@ class _Work:
     def of(cls, plan: Plan, profile: Profile, model: str, chain: float) -> _Work:
         work, longest = cls(), chain
         for leaf, node in _leaves(plan, model):
-            length = profile.length(node)
+            length = profile.generated(node)
             prompt = leaf.merged / leaf.calls if leaf.calls else 0.0
             work = replace(
                 work,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from .estimates import Estimate, Estimates, Known
-from .nodes import LLMCall, ToolCall
+from .nodes import Agent, LLMCall, ToolCall
+from .rehearsed_row import TURNS
 
 
 class Costs(Protocol):
@@ -53,6 +54,13 @@ class Profile:
     def length(self, node: LLMCall) -> float:
         """Tokens of an answer."""
         return self.lengths.get(node.id) or self._of(self.estimates.answer(node))
+
+    def generated(self, node: LLMCall) -> float:
+        """Tokens that a call generates: those of an answer for every turn that is expected. What
+        is said in one is there already when the next one begins, and what its tools do takes no
+        time, as in a rehearsal."""
+        turns = min(TURNS, node.max_turns) if isinstance(node, Agent) else 1
+        return turns * self.length(node)
 
     def tool(self, node: ToolCall) -> float:
         """Seconds of a tool."""

@@ -106,11 +106,11 @@ def _nodes(
         node = leaf.call
         seconds = work_seconds(
             profile.costs[node.model], leaf.computed, leaf.merged / max(1, leaf.calls),
-            leaf.calls * profile.length(node), profile.length(node), per_token,
+            leaf.calls * profile.generated(node), profile.generated(node), per_token,
         )  # fmt: skip
         yield leaf.name, NodeCost(
             leaf.calls, round(leaf.asked), round(leaf.computed),
-            round(leaf.calls * given.length(node)), seconds,
+            round(leaf.calls * given.generated(node)), seconds,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...dag.cost import loads_of
-from ...dag.explain import chain
+from ...dag.explain import WITHOUT, chain
 from .accounts import Account
 from .charts import short_time
 from .facts import Facts
@@ -61,7 +61,10 @@ def _whole(facts: Facts, nodes: list[Account]) -> Iterator[Cells]:
         peak = rehearsed.get("kv_peak_tokens")
         yield _row("KV tokens at the peak", peak, measured.get("kv_peak_tokens"), _count)
         yield _loads(facts)
-    path = f"{short_time(cost['path_seconds'])}: {chain(cost['path'], ' → ')}" if cost else UNKNOWN
+    path = UNKNOWN
+    if cost:
+        without = WITHOUT if cost.get("agents") else ""
+        path = f"{short_time(cost['path_seconds'])}{without}: {chain(cost['path'], ' → ')}"
     yield "critical path of a row, alone", path, UNMEASURED
     busy, time = measured.get("step_seconds"), facts.wall * _devices(facts)
     share = f"engine at work {busy / time:.0%} of the time" if busy and time else UNMEASURED

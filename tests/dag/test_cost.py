@@ -99,7 +99,7 @@ def test_models_and_tools_on_the_critical_path() -> None:
     cost = cost_of(plan, profile)
     assert cost.path == ("ask", "look", "big") and cost.tool_seconds == 0.5
     assert cost.loads == ("big",) and cost.load_seconds == 3.0 and cost.certain
-    assert critical_path(plan, profile)[1] == cost.path_seconds > 0.5
+    assert critical_path(plan, profile).seconds == cost.path_seconds > 0.5
     assert cost.decode_tokens == 20 + 5  # both first calls are one
 
 
@@ -147,9 +147,9 @@ def test_loops_and_maps() -> None:
     def mapped(texts: list[str]) -> list[str]:
         return plait.map(ask, texts)
 
-    one = critical_path(plan_of(ask, [{"text": "a"}]), PROFILE)[1]
+    one = critical_path(plan_of(ask, [{"text": "a"}]), PROFILE).seconds
     loop_plan, map_plan = plan_of(looped, [{"text": "a"}]), plan_of(mapped, [{"texts": ["a", "b"]}])
-    assert critical_path(loop_plan, PROFILE)[1] > 3.5 * (one - 0.005)
+    assert critical_path(loop_plan, PROFILE).seconds > 3.5 * (one - 0.005)
     found = cost_of(map_plan, PROFILE)
     assert found.decode_tokens == 20 and found.decode_steps == 10
 
