@@ -7,14 +7,22 @@ of models, W(S) the workers that hold any of them, and l the seconds a worker lo
 
     max over S of (w(S) + sum of l over W(S)) / |W(S)|,    and at least the longest l
 
-which a division of the work reaches (rows are many and small). `placement_search.py` finds stages.
+which a division of the work reaches where rows are many and small. A few rows are computed in one
+batch: what comes after it waits for all of it, and models on different workers do not work side by
+side. So with d(s) the seconds of a step on the workers that hold its model, and b(s) the batches in
+which its calls are computed, a stage takes no less than
+
+    max over chains C of steps of sum of d(s) / b(s) over C  +  max of d(s) (1 - 1 / b(s)) over C
+
+and the load before the first. `placement_search.py` finds stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, combinations
+from math import inf
 from typing import Any
 
 from .explain import seconds_text
@@ -38,6 +46,8 @@ class Demand:
     workers: int
     memory: int
     """Bytes of each worker."""
+    batches: Mapping[str, float] = field(default_factory=dict)
+    """By step, in how many batches its calls are computed; those of other steps are many."""
 
     def fits(self, models: Models) -> bool:
         return sum(self.sizes[m] for m in models) <= self.memory
@@ -63,7 +73,8 @@ class Stage:
             return f"worker {worker}: nothing"
         without = (*self.models[:worker], frozenset[str](), *self.models[worker + 1 :])
         alone = stage_seconds(without, self.loads, self.work)
-        gain = "nothing else has it" if alone is None else f"without it {seconds_text(alone)}"
+        least = None if alone is None else seconds_text(max(alone, self.seconds))
+        gain = "nothing else has it" if least is None else f"without it {least} at least"
         load = f"loads {seconds_text(self.loads[worker])}; " if self.loads[worker] else ""
         return f"worker {worker}: {held}: {load}{gain}"
 
@@ -124,6 +135,28 @@ def stage_seconds(
         spent = sum(work[m] for m in some) + sum(loads[i] for i in holders)
         longest = max(longest, spent / len(holders))
     return longest
+
+
+def chain_seconds(
+    demand: Demand, steps: Collection[str], models: Config, loads: tuple[float, ...]
+) -> float:
+    """Seconds that a stage takes at least, as its steps wait for each other. See the formula."""
+    first, most = dict[str, float](), dict[str, float]()
+    for step, needs in demand.steps.needs.items():
+        if step not in steps:
+            continue
+        before = [need for need in needs if need in first]
+        first[step] = max((first[need] for need in before), default=0.0)
+        most[step] = max((most[need] for need in before), default=0.0)
+        model = demand.steps.models[step]
+        if model is None:
+            continue
+        ready = [load for load, held in zip(loads, models, strict=True) if model in held]
+        seconds = demand.work.get(step, 0.0) / len(ready)
+        share = 1 / demand.batches.get(step, inf)
+        first[step] = max(first[step], min(ready)) + seconds * share
+        most[step] = max(most[step], seconds * (1 - share))
+    return max((first[step] + most[step] for step in first), default=0.0)
 
 
 def subsets(models: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .logical import Plan
     from .prefixes import LeafCost
 
+BATCH = 2_048
+"""Most tokens that are computed at once."""
+MANY = 32
+"""Of so many batches it makes no difference that a row waits for the others of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -39,16 +44,18 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
     names = machine.names
     steps = together(steps_of(part.workflow) for part in plan.parts)
     steps = Steps(steps.needs, {id: names[m] if m else None for id, m in steps.models.items()})
-    work = dict.fromkeys(steps.needs, 0.0)
+    work, batches = dict.fromkeys(steps.needs, 0.0), dict.fromkeys(steps.needs, 0.0)
     for leaf in plan.prefixes.leaves:
         top, model = f"{leaf.part}:{leaf.name.partition('/')[0]}", names[leaf.call.model]
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
             work[step] += seconds_of(leaf, profile) / len(turns)
+            batches[step] += max(leaf.computed / BATCH, leaf.calls / profile.running) / len(turns)
     models = {names[alias]: alias for alias in reversed(plan.models)}
     loads = {model: profile.costs[alias].load for model, alias in models.items()}
     memory = machine.memory if machine.memory is not None else sum(machine.sizes.values())
-    return Demand(steps, work, loads, machine.sizes, machine.workers, memory)
+    few = {step: max(1.0, count) for step, count in batches.items() if 0 < count < MANY}
+    return Demand(steps, work, loads, machine.sizes, machine.workers, memory, few)
 
 
 def seconds_of(leaf: LeafCost, profile: Profile) -> float:

@@ -10,7 +10,7 @@ from itertools import chain, combinations_with_replacement, permutations
 from math import comb
 
 from .phases import Done
-from .placement import Config, Demand, Stage, stage_seconds, subsets
+from .placement import Config, Demand, Stage, chain_seconds, stage_seconds, subsets
 
 LISTED = 1_000
 """Most ways to give models to workers that are tried one by one."""
@@ -57,6 +57,8 @@ class Stages:
             models, loads = self.match(there, config)
             seconds = stage_seconds(models, loads, work)
             assert seconds is not None
+            if demand.batches:
+                seconds = max(seconds, chain_seconds(demand, then - done, models, loads))
             yield Stage(models, loads, work, seconds, then - done), then
 
     def match(self, there: Config, config: Config) -> tuple[Config, tuple[float, ...]]:

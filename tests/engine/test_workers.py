@@ -150,17 +150,18 @@ def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Pa
 
 
 def hold_back_the_first(backend: Workers) -> None:
-    """The first worker begins only when the second has been asked for something."""
-    asked, first, second = asyncio.Event(), *backend.workers
+    """The first worker begins only when the second has answered something."""
+    answered, first, second = asyncio.Event(), *backend.workers
     begin, answer = first.generate, second.generate
 
     async def slow(call: Call) -> Any:
-        await asked.wait()
+        await answered.wait()
         return await begin(call)
 
     async def seen(call: Call) -> Any:
-        asked.set()
-        return await answer(call)
+        found = await answer(call)
+        answered.set()
+        return found
 
     first.generate, second.generate = slow, seen  # type: ignore[method-assign]
 
