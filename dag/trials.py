@@ -76,8 +76,8 @@ def tried(
     own = tuple(positions(plan.parts[0]))
     first = trial.begin(own)
     if others or _loses(first):
-        known_better = first.seconds if seconds < inf else inf
-        trial.most = max(1, min(ORDERS, _affords(share * known_better, *_work(first))))
+        run = first.seconds if seconds < inf else inf
+        trial.most = max(1, min(ORDERS, _affords(share * run, *_work(first))))
     least, trial.place, best = _best(trial, own)
     if least > first.seconds * (1 - GAIN):
         trial.place, best = 0, own

@@ -40,14 +40,17 @@ class Routes:
     ) -> int:  # fmt: skip
         """The worker of a call that begins with `key`. `there`: by worker, whether it has the
         call's model loaded; `placed`: the workers that the plan gives it, None where it gives none;
-        `rather`: who has more of its prompt than others. To be followed by `begins`."""
+        `rather`: who has most of its prompt, which may have a few calls more. To be followed by
+        `begins`."""
         may = [w for w, has in enumerate(there) if has or placed is None or w in placed]
-        slack = SLACK if placed is None else 0
+        slack, homes = (SLACK, ()) if placed is None else (0, placed)
         free = [worker for worker in may if self.room(worker, may, slack) > 0] or may
-        homes, seen = placed or (), self._seen.setdefault(key, set())
-        ready = [w for w in free if there[w] or w in homes]
-        known = [w for w in ready if w == rather] or [w for w in ready if w in seen]
+        ready = [worker for worker in free if there[worker] or worker in homes]
+        seen = self._seen.setdefault(key, set())
+        known = [worker for worker in ready if worker in seen]
         chosen = min(known or ready or free, key=lambda w: (self.under_way[w], not there[w]))
+        if rather in may and (there[rather] or rather in homes) and self.room(rather, may) > 0:
+            chosen = rather
         seen.add(chosen)
         self._seen.move_to_end(key)
         if len(self._seen) > REMEMBERED:

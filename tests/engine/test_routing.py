@@ -59,6 +59,17 @@ def test_where_a_model_is_placed_even_a_few_calls_are_divided() -> None:
     assert chosen[:3].count(0) == 2, "who has the model goes first"
 
 
+def test_who_has_most_of_a_prompt_may_have_a_few_calls_more() -> None:
+    routes = Routes(2)
+    for _ in range(2):
+        routes.begins(0)
+    assert routes.choose("turn", [True, True], {0, 1}) == 1
+    assert routes.choose("turn", [True, True], {0, 1}, rather=0) == 0
+    for _ in range(2 * SLACK):
+        routes.begins(0)
+    assert routes.choose("turn", [True, True], {0, 1}, rather=0) == 1
+
+
 def test_beginnings_stay_together_where_there_are_many() -> None:
     routes, seen = Routes(2), dict[int, set[int]]()
     for number in range(400):
