@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .cost import loads_of
 from .names import named_nodes
 from .nodes import Agent, LLMCall, ToolCall
+from .observed import Sketch
 
 if TYPE_CHECKING:
     from .cost import Cost
@@ -202,18 +203,24 @@ def _cells(entry: Mapping[str, Any]) -> Iterator[str]:
 def history(stats: Mapping[str, Any], plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
     """Mean length of every LLM node's answers, and mean seconds of every tool, in a run, by the
     node's id: of all nodes that have it, where bodies are many."""
-    lengths: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    tools: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    lengths: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    tools: dict[str, list[tuple[float, float]]] = defaultdict(list)
     nodes = dict(pair for part in plan.parts for pair in named_nodes(part.workflow))
     for name, node in nodes.items():
         counted = stats.get("nodes", {}).get(name)
         made = counted["calls"] - counted.get("merged", 0) if counted else 0
         if made and isinstance(node, LLMCall):
-            lengths[node.id].append((counted["completion_tokens"], made))
+            lengths[node.id].append((counted["completion_tokens"], _answered(counted, node, made)))
         if made and isinstance(node, ToolCall):
             tools[node.id].append((counted["seconds"], made))
     return _means(lengths), _means(tools)
 
 
-def _means(found: Mapping[str, list[tuple[float, int]]]) -> dict[str, float]:
+def _answered(counted: Mapping[str, Any], node: LLMCall, made: int) -> float:
+    """Of the calls made, those that have answers: what is refused has none."""
+    answers = counted.get("seen", {}).get("answers")
+    return Sketch.of(answers).count / node.sampling.n if answers else made
+
+
+def _means(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, float]:
     return {id: sum(t for t, _ in of) / sum(n for _, n in of) for id, of in found.items()}

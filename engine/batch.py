@@ -14,7 +14,6 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from ..dag.cost import Cost
 from ..dag.logical import Plan
 from ..dag.nodes import Workflow
 from ..dag.profile import Costs
@@ -26,6 +25,7 @@ from .history import expected, learn
 from .options import Options
 from .plan_file import follow_plan
 from .predicted import expectation, prediction
+from .priced import Priced
 from .results import Id, Results, reorder
 from .row import Row
 from .rows import Rows
@@ -194,7 +194,7 @@ class Batch:
         if self._watched is not None:
             self._look_at(self._watched)
             session["engine"], session["pages"] = self._watch.work(), self._watch.pages()
-            session["predicted"] = self._prediction(session["stats"])
+            session["predicted"] = self._prediction(session["stats"], self.plan)
         self.run.write(self.config)
         learn(self.run.path, self.workflow, session["stats"], self.settings.models)
         samples, devices = self._watch.samples, self.settings.devices
@@ -210,19 +210,32 @@ class Batch:
         sessions, rows = self.config["sessions"], cast("Collection[Any]", self.rows)
         known, backend = expected(self.workflow, sessions[0]), self.engine.backend
 
-        def look(given_up: threading.Event) -> Cost | None:
-            seen = Looked(rows, given_up)
-            return expectation(backend, self.workflow, seen, known, self.settings, self.plan)
+        failed = self.failed > 0
+
+        def look(given_up: threading.Event) -> Priced | None:
+            seen, plan = Looked(rows, given_up), self.plan
+            return expectation(backend, self.workflow, seen, known, self.settings, plan, failed)
 
         with explaining():
-            cost = await aside(look, max(EXPLAINED, self.stats.seconds / 10))
-            if cost is not None:
-                sessions[-1]["cost"] = cost.as_dict()
-                self.run.write(self.config)
+            priced = await aside(look, max(EXPLAINED, self.stats.seconds / 10))
+            if priced is not None:
+                self._put_expected(priced)
 
-    def _prediction(self, stats: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _put_expected(self, priced: Priced) -> None:
+        """Note what was expected: of rows with prompts that are too long, nothing."""
+        sessions = self.config["sessions"]
+        session = sessions[-1]
+        if priced.cost is not None:
+            session["cost"] = priced.cost.as_dict()
+        if priced.left_out:
+            session["left_out"] = priced.left_out
+            if session.get("predicted") is not None and len(sessions) == 1:
+                plan = priced.plan if priced.cost is not None else None
+                session["predicted"] = self._prediction(session["stats"], plan)
+        self.run.write(self.config)
+
+    def _prediction(self, stats: Mapping[str, Any], plan: Plan | None) -> dict[str, Any] | None:
         """What the cost model says of the plan, beside what was measured; None without either."""
-        plan = self._executor.plan
         if plan is None:
             return None
         known = expected(self.workflow, self.config["sessions"][-1])

@@ -22,7 +22,7 @@ from ..dag.profile import Costs, Profile
 from .backends.local import LocalBackend
 from .backends.workers import Workers
 from .call_work import work_seconds
-from .priced import price_on
+from .priced import Priced, price_fitting, price_on
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -75,25 +75,28 @@ def prediction(
 
 def expectation(
     backend: Any, workflow: Workflow, rows: Collection[Row | None], known: Estimates,
-    settings: Settings, plan: Plan | None = None,
-) -> Cost | None:  # fmt: skip
+    settings: Settings, plan: Plan | None = None, failed: bool = False,
+) -> Priced | None:  # fmt: skip
     """What was to be expected of a batch with these settings: a rehearsal, as `plait explain` makes
     it. `known` is what was known before, `plan` what has been followed, of all rows or of those
-    that an earlier start had left.
+    that an earlier start had left. Where rows have `failed`, those whose prompts are too long are
+    left out.
 
-    None where the models have no costs or are not loaded any more, and for a live program.
+    None where the models are not loaded any more; without a cost where they have none, and for a
+    live program.
     """
     followed = plan if plan is not None and plan.rows == len(rows) else None
     workers = backend.workers if isinstance(backend, Workers) else (backend,)
     models = workflow.models()
     for worker in workers:
         if models and isinstance(worker, LocalBackend) and all(map(worker.has, models)):
-            return price_on(
+            price = price_fitting if failed else price_on
+            return price(
                 worker, workflow, rows, known, planned=settings.plan, disable=settings.disable,
                 window=settings.max_rows, devices=settings.devices,
                 made={one.call.key: one for one in plan.called} if plan is not None else {},
                 followed=followed,
-            ).cost  # fmt: skip
+            )  # fmt: skip
     return None
 
 

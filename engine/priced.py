@@ -77,20 +77,33 @@ def price(
     device = devices[0] if devices else "auto"
     sizes = {"kv_memory": kv_memory, "host_memory": host_memory or 0}
     with closing(LocalBackend(models, memory, device=device, **sizes)) as backend:
-        expected = known or Estimates()
-        readers = {alias: backend.llm(alias) for alias in workflow.models()}
-        found = oversized(workflow, rows, readers)
-        over = _places(found)
-        fitting = [row for i, row in enumerate(rows) if i not in over] if over else rows
-        if over and not fitting:
-            names = backend.aliases
-            plan = make_plan(workflow, disable=off, observe=observe, known=made, names=names)
-            return Priced(plan, None, found)
-        priced = price_on(
-            backend, workflow, fitting, expected, planned=planned, disable=disable,
+        return price_fitting(
+            backend, workflow, rows, known or Estimates(), planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window, made=made, devices=devices,
         )  # fmt: skip
-        return replace(priced, cost=_named(priced.cost, fitting, over), oversized=found)
+
+
+def price_fitting(
+    backend: LocalBackend, workflow: Workflow, rows: Collection[Row | None], known: Estimates, *,
+    planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
+    calibrate: bool = False, window: int = DEFAULT_WINDOW, made: Known = NOTHING,
+    devices: Sequence[str] = (), followed: Plan | None = None,
+) -> Priced:  # fmt: skip
+    """`price_on` for the rows without those that have prompts too long for the models of the
+    backend. Where there are such, no plan is `followed`: that is of all rows."""
+    found = oversized(workflow, rows, {alias: backend.llm(alias) for alias in workflow.models()})
+    over = _places(found)
+    fitting = [row for i, row in enumerate(rows) if i not in over] if over else rows
+    if over and not fitting:
+        off, names = rules_off(planned, disable), backend.aliases
+        plan = make_plan(workflow, disable=off, observe=observe, known=made, names=names)
+        return Priced(plan, None, found)
+    priced = price_on(
+        backend, workflow, fitting, known, planned=planned, disable=disable, observe=observe,
+        calibrate=calibrate, window=window, made=made, devices=devices,
+        followed=None if over else followed,
+    )  # fmt: skip
+    return replace(priced, cost=_named(priced.cost, fitting, over), oversized=found)
 
 
 def _places(found: Sequence[Oversized]) -> frozenset[int]:

@@ -135,11 +135,14 @@ def _notes(facts: Facts) -> Iterator[str]:
             yield "Calls and prompt tokens are those of the plan, tokens by their characters."
         return
     rehearsed = cost["rehearsed"]
+    left_out = facts.sessions[-1].get("left_out", 0)
+    if left_out:
+        yield f"Predicted is the batch without {left_out:,} rows whose prompts are too long."
     if rehearsed is None:
         yield f"The plan's work is summed up, not rehearsed, as {_why_summed(facts)}."
         if len(facts.sessions) > 1:
             yield "Predicted is the last start."
-    elif rehearsed["rows"] < facts.rows:
+    elif rehearsed["rows"] < facts.rows - left_out:
         yield f"Rehearsed were {rehearsed['rows']:,} rows; all are reckoned from them."
     if len(facts.sessions) > 1:
         yield f"Measured are all {len(facts.sessions)} starts together."
@@ -168,4 +171,6 @@ def _why_not(facts: Facts) -> str:
         return "the calls of a live program are known only when it runs"
     if not settings.get("plan", True):
         return "there was no plan"
+    if facts.sessions[-1].get("left_out"):
+        return "all rows have prompts that are too long"
     return "no costs of its models are known"

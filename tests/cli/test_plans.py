@@ -173,6 +173,12 @@ def test_prompts_that_do_not_fit_are_named_before_and_in_the_run(
     for id in ("r300", "r900"):
         assert errors[id]["type"] == "PromptError" and errors[id]["node"] == "draft"
         assert f"the KV memory has room for a prompt of {room}" in errors[id]["message"]
+    session = json.loads((here / "r" / "run.json").read_text("utf-8"))["sessions"][-1]
+    cost, known = session["cost"], session["predicted"]
+    assert cost["rehearsed"]["nodes"]["draft"]["calls"] == known["nodes"]["draft"]["calls"] == 1
+    assert cost["known"] == "limit" and known["seconds"] < cost["seconds"]
+    page = (here / "r" / "report.html").read_text("utf-8")
+    assert "without 2 rows whose prompts are too long" in page
 
 
 def test_explain_finds_no_fault_with_prompts_that_fit(here: Path, plait: Plait) -> None:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import plait
-from plait import workflow
+from plait import llm, workflow
 from plait.dag.analyze import analysis, compare, history
 from plait.dag.cost import Cost, NodeCost, RehearsedCost
 from plait.dag.explain import told_cost
 from plait.dag.nodes import Workflow
+from plait.dag.observed import Sketch
 from plait.dag.plan import Plan, make_plan, plan_together
+from plait.dag.workflow import as_workflow
 
 from .operators import draft, good, review, solve
 from .test_steps import TWICE, noted_twice
@@ -162,3 +164,16 @@ def test_what_is_learned_of_a_workflow_mapped_twice_is_of_both_maps() -> None:
     few, many = ran(calls=1, answers=20), ran(calls=3, answers=12)
     lengths, _ = history(stats(**{"map_note/draft": few, "map_note_2/draft": many}), plan)
     assert lengths == {"draft": 8.0}
+
+
+def test_a_call_that_was_refused_has_no_length() -> None:
+    @llm(max_tokens=30, n=2, temperature=1.0)
+    def ask(text: str) -> list[str]:
+        return f"{text}"  # type: ignore[return-value]
+
+    answers = Sketch()
+    for tokens in (5, 7, 20, 8):
+        answers.add(tokens)
+    counted = ran(calls=9, prompt=40, answers=40) | {"seen": {"answers": answers.as_json()}}
+    plan = make_plan(as_workflow(ask), [{"text": "a"}])
+    assert history(stats(ask=counted), plan)[0] == {"ask": 40 / 2}

@@ -7,7 +7,7 @@ import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +17,7 @@ from plait import ConfigError
 from plait.engine.aside import GivenUp
 from plait.engine.batch import Batch
 from plait.engine.prepare import prepare, prepare_retry
+from plait.engine.priced import Priced
 from plait.engine.row import Row
 from plait.engine.settings import Settings
 
@@ -266,11 +267,12 @@ async def test_a_run_is_explained_beside_the_event_loop(
     count, goes_on = write(tmp_path, [2, 3]), threading.Event()
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def expects(backend: Any, workflow: Any, rows: Any, *more: Any) -> Price:
+    def expects(backend: Any, workflow: Any, rows: Any, *more: Any) -> Priced:
         assert len(rows) == len(list(rows)) == count
         loop.call_soon_threadsafe(begun.set)
         assert goes_on.wait(30)
-        return Price()
+        plan, cost = cast(Any, None), cast(Any, Price())
+        return Priced(plan, cost)
 
     monkeypatch.setattr("plait.engine.batch.expectation", expects)
     batch = prepare(asked(tmp_path), tmp_path / "r")

@@ -135,7 +135,8 @@ def test_what_is_expected_of_a_run_has_its_order_and_tries_no_others(
 
     monkeypatch.setattr("plait.engine.priced.tried_on", again)
     found = expectation(engine.backend, asked.workflow, ROWS, known, settings, run.plan)
-    assert found is not None and found.seconds == pytest.approx(run.plan.trials.seconds)
+    assert found is not None and found.cost is not None
+    assert found.cost.seconds == pytest.approx(run.plan.trials.seconds)
     with pytest.raises(AssertionError, match="once more"):  # of a run that was resumed
         expectation(engine.backend, asked.workflow, [*ROWS, *ROWS], known, settings, run.plan)
 
