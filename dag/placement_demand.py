@@ -61,7 +61,7 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
 def seconds_of(leaf: LeafCost, profile: Profile) -> float:
     """Seconds that one worker needs for an LLM node over all rows."""
     node = leaf.call
-    costs, length = profile.costs[node.model], profile.length(node)
+    costs, length = profile.costs[node.model], profile.generated(node)
     prompt, tokens = leaf.merged / max(1, leaf.calls), leaf.calls * length
     reading = leaf.computed * (costs.token + costs.token_context * prompt / 2)
     writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))

@@ -65,6 +65,8 @@ class Sampling:
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "over 0, at most 1")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
         _require(0.0 <= self.min_p <= 1.0, "min_p", self.min_p, "0 to 1")
+        seed = self.seed if self.seed is not None else 0
+        _require(-(1 << 63) <= seed < 1 << 64, "seed", seed, "a whole number of 64 bits")
         _require(1 <= self.n <= MAX_N, "n", self.n, f"1 to {MAX_N}")
         _require(
             self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
@@ -102,7 +104,7 @@ class Sampling:
 
 def _require(ok: bool, name: str, value: object, rule: str) -> None:
     if not ok:
-        raise ConfigError(f"{name}={value!r} is out of range: {rule}")
+        raise ConfigError(f"{name}={in_short(value)} is out of range: {rule}")
 
 
 def _be_writable(choice: Iterable[str], stop: Iterable[str]) -> None:

@@ -71,6 +71,8 @@ def test_a_decorator_says_where() -> None:
     [
         (llm, {"temprature": 1}, "@llm 'year' got an unexpected keyword argument", "temperature"),
         (llm, {"top_p": 3}, "@llm 'year': top_p=3 is out of range", "leave it out"),
+        (llm, {"seed": 10**5000}, "a whole number of 64 bits", "leave it out"),
+        (llm, {"max_tokens": -(10**5000)}, "is out of range: 1 to", "leave it out"),
         (agent, {"tools": [], "max_turns": 0}, "max_turns=0 is out of range", "leave it out"),
         (agent, {"tools": [len]}, "is not a tool", "decorate it with @tool"),
     ],
