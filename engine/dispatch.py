@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..dag.dispatching import Site
 from ..dag.phases import make_room
@@ -172,20 +173,11 @@ class Dispatch:
 
     def takeable(self, worker: int, has: Sequence[str], most: int) -> list[Ticket]:
         """Calls that wait elsewhere for a model that this worker has: as many as its share has room
-        for; of workers on which the plan has placed them, too, no more than leave it as many. They
-        are taken."""
+        for. They are taken."""
         room = max(0, min(most, self.routes.room(worker)))
-        calls, found = list(self.routes.under_way), list[Ticket]()
-        for ticket, placed in self._elsewhere(worker, has):
-            if len(found) >= room:
-                break
-            other = ticket.worker
-            assert other is not None
-            if placed is not None and other in placed and calls[worker] >= calls[other]:
-                continue
-            calls[worker], calls[other] = calls[worker] + 1, calls[other] - 1
+        found = list(islice(self._elsewhere(worker, has), room))
+        for ticket in found:
             ticket.taken = worker
-            found.append(ticket)
         return found
 
     def _note(self, ticket: Ticket, worker: int) -> None:
@@ -194,10 +186,7 @@ class Dispatch:
         if len(self._tasks) > REMEMBERED:
             self._tasks.popitem(last=False)
 
-    def _elsewhere(
-        self, worker: int, has: Sequence[str]
-    ) -> Iterator[tuple[Ticket, frozenset[int] | None]]:
-        """Calls that a worker may take, with the workers on which they are placed."""
+    def _elsewhere(self, worker: int, has: Sequence[str]) -> Iterator[Ticket]:
         for other, lines in enumerate(self._lines):
             if other == worker or not self._missing[other]:
                 continue
@@ -207,7 +196,7 @@ class Dispatch:
                     if ticket.missing and ticket.taken is None:
                         placed = self.homes.of(model, ticket.node)
                         if placed is None or self._welcome(worker, placed):
-                            yield ticket, placed
+                            yield ticket
 
     def _welcome(self, worker: int, placed: frozenset[int]) -> bool:
         """Whether a worker that has a model takes calls of it: as a guest only while nobody that is

@@ -34,7 +34,7 @@ def test_a_call_goes_where_its_beginning_was_computed_for_it() -> None:
     assert sorted(dispatch.routes.under_way) == [1, 1]  # it counts, before it is there
     for _ in range(3):  # calls that begin alike drive the beginning elsewhere
         other = ticket("a", row="2")
-        dispatch.routes._seen["a"] = {1 - first}
+        dispatch.routes._last["a"] = 1 - first
         dispatch.begins(other, dispatch.choose(other, has))
     mine = ticket("a", row="1")
     assert dispatch.choose(mine, has) == first
@@ -69,30 +69,15 @@ def test_a_guest_gets_no_calls_while_somebody_at_home_waits() -> None:
     dispatch = Dispatch(2)
     homes(dispatch, "small", "big")
     guest = ticket(model="big")
-    dispatch.routes._seen["a"] = {0}
+    dispatch.routes._last["a"] = 0
     assert dispatch.choose(guest, [True, True]) == 0
     own = ticket(model="small")
     dispatch.begins(own, 0)
     dispatch.waits(own, True)
     assert dispatch.choose(guest, [True, True]) == 1
-    dispatch.ends(own)
-    dispatch.routes._seen["a"] = {0}
+    dispatch.waits(own, False)
+    dispatch.routes._last["a"] = 0
     assert dispatch.choose(guest, [True, True]) == 0
-
-
-def test_who_has_a_model_first_leaves_the_others_where_it_is_placed_their_calls() -> None:
-    dispatch = Dispatch(2)
-    homes(dispatch, "both", "both")
-    calls = [ticket(model="both", row=str(row)) for row in range(5)]
-    for each in calls:  # nobody has the model yet: all wait for it
-        dispatch.begins(each, dispatch.choose(each, [False, False]))
-        dispatch.waits(each, True)
-    assert sorted(dispatch.routes.under_way) == [2, 3]
-    assert dispatch.takeable(dispatch.routes.under_way.index(3), ["both"], 9) == []
-    dispatch.ends(next(each for each in calls if each.worker == 0))
-    dispatch.ends(next(each for each in calls if each.worker == 0))
-    (taken,) = dispatch.takeable(0, ["both"], 1)
-    assert taken.worker == 1 and taken.taken == 0
 
 
 @llm(model="small")

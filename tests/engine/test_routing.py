@@ -50,36 +50,6 @@ def test_a_few_calls_load_no_second_model_and_many_do() -> None:
     assert chosen[:SLACK] == [0] * SLACK and 15 <= sum(chosen) <= 25
 
 
-def test_where_a_model_is_placed_even_a_few_calls_are_divided() -> None:
-    routes, chosen = Routes(3), []
-    for _ in range(40):  # they begin alike, and their model is there on the first worker alone
-        chosen.append(routes.choose("same", [True, False, False], {0, 2}))
-        routes.begins(chosen[-1])
-    assert set(chosen) == {0, 2} and abs(chosen.count(0) - chosen.count(2)) <= 1
-    assert chosen[:3].count(0) == 2, "who has the model goes first"
-
-
-def test_who_has_most_of_a_prompt_may_have_a_few_calls_more() -> None:
-    routes = Routes(2)
-    for _ in range(2):
-        routes.begins(0)
-    assert routes.choose("turn", [True, True], {0, 1}) == 1
-    assert routes.choose("turn", [True, True], {0, 1}, rather=0) == 0
-    for _ in range(2 * SLACK):
-        routes.begins(0)
-    assert routes.choose("turn", [True, True], {0, 1}, rather=0) == 1
-
-
-def test_beginnings_stay_together_where_there_are_many() -> None:
-    routes, seen = Routes(2), dict[int, set[int]]()
-    for number in range(400):
-        chosen = routes.choose(number // 8, [True, True], {0, 1})
-        routes.begins(chosen)
-        seen.setdefault(number // 8, set()).add(chosen)
-    assert abs(routes.under_way[0] - routes.under_way[1]) <= 40
-    assert sum(map(len, seen.values())) <= 1.1 * len(seen)
-
-
 async def test_models_are_placed_by_what_earlier_runs_have_shown() -> None:
     told: list[object] = []
 
