@@ -9,8 +9,8 @@ of models, W(S) the workers that hold any of them, and l the seconds a worker lo
 
 which a division of the work reaches where rows are many and small. A few rows are computed in one
 batch: what comes after it waits for all of it, and models on different workers do not work side by
-side. So with d(s) the seconds of a step on the workers that hold its model, and b(s) the batches in
-which its calls are computed, a stage takes no less than
+side; and a few calls are not divided. So with d(s) the seconds of a step on the workers that do it,
+and b(s) the batches in which its calls are computed, a stage takes no less than
 
     max over chains C of steps of sum of d(s) / b(s) over C  +  max of d(s) (1 - 1 / b(s)) over C
 
@@ -48,6 +48,8 @@ class Demand:
     """Bytes of each worker."""
     batches: Mapping[str, float] = field(default_factory=dict)
     """By step, in how many batches its calls are computed; those of other steps are many."""
+    undivided: frozenset[str] = frozenset()
+    """Steps of so few calls that one worker does them all."""
 
     def fits(self, models: Models) -> bool:
         return sum(self.sizes[m] for m in models) <= self.memory
@@ -152,7 +154,8 @@ def chain_seconds(
         if model is None:
             continue
         ready = [load for load, held in zip(loads, models, strict=True) if model in held]
-        seconds = demand.work.get(step, 0.0) / len(ready)
+        workers = 1 if step in demand.undivided else len(ready)
+        seconds = demand.work.get(step, 0.0) / workers
         share = 1 / demand.batches.get(step, inf)
         first[step] = max(first[step], min(ready)) + seconds * share
         most[step] = max(most[step], seconds * (1 - share))

@@ -18,6 +18,8 @@ BATCH = 2_048
 """Most tokens that are computed at once."""
 MANY = 32
 """Of so many batches it makes no difference that a row waits for the others of its own."""
+FEW = 8
+"""Calls that one worker gets together; see `engine/routing.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,20 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
     steps = together(steps_of(part.workflow) for part in plan.parts)
     steps = Steps(steps.needs, {id: names[m] if m else None for id, m in steps.models.items()})
     work, batches = dict.fromkeys(steps.needs, 0.0), dict.fromkeys(steps.needs, 0.0)
+    calls = dict.fromkeys(steps.needs, 0)
     for leaf in plan.prefixes.leaves:
         top, model = f"{leaf.part}:{leaf.name.partition('/')[0]}", names[leaf.call.model]
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
             work[step] += seconds_of(leaf, profile) / len(turns)
             batches[step] += max(leaf.computed / BATCH, leaf.calls / profile.running) / len(turns)
+            calls[step] += leaf.calls
     models = {names[alias]: alias for alias in reversed(plan.models)}
     loads = {model: profile.costs[alias].load for model, alias in models.items()}
     memory = machine.memory if machine.memory is not None else sum(machine.sizes.values())
     few = {step: max(1.0, count) for step, count in batches.items() if 0 < count < MANY}
-    return Demand(steps, work, loads, machine.sizes, machine.workers, memory, few)
+    undivided = frozenset(step for step in few if calls[step] <= FEW)
+    return Demand(steps, work, loads, machine.sizes, machine.workers, memory, few, undivided)
 
 
 def seconds_of(leaf: LeafCost, profile: Profile) -> float:

@@ -11,7 +11,7 @@ import pytest
 from plait.benchmarks.placement_gap import Instance, instances, measured
 from plait.dag import placement_stages, placement_thumb
 from plait.dag.phases import Steps, moves
-from plait.dag.placement import Config, Demand, stage_seconds
+from plait.dag.placement import Config, Demand, chain_seconds, stage_seconds
 from plait.dag.placement_search import place, places
 from plait.dag.placements import MOST, others, told
 
@@ -110,6 +110,22 @@ def test_dear_loads_keep_models_apart_and_cheap_ones_make_replicas() -> None:
     replicas = place(Demand(Steps({"s": ()}, {"s": "m"}), {"s": 10.0}, {"m": 1.0}, {"m": 1}, 2, 1))
     assert replicas.stages[0].models == (frozenset("m"), frozenset("m"))
     assert replicas.seconds == pytest.approx(6.0)
+
+
+def test_a_few_rows_wait_for_their_batch_and_a_few_calls_are_not_divided() -> None:
+    steps = Steps({"a": (), "b": ("a",)}, {"a": "x", "b": "y"})
+    many = Demand(steps, {"a": 4.0, "b": 2.0}, {"x": 2.0, "y": 2.0}, {"x": 1, "y": 1}, 2, 1)
+    assert place(many).seconds == pytest.approx(6.0), "side by side"
+    few = replace(many, batches={"a": 1.0, "b": 1.0})
+    apart = (frozenset("x"), frozenset("y"))
+    assert chain_seconds(few, {"a", "b"}, apart, (2.0, 2.0)) == pytest.approx(8.0)
+    assert chain_seconds(many, {"a", "b"}, apart, (2.0, 2.0)) == pytest.approx(6.0)
+    halves = replace(many, batches={"a": 2.0, "b": 2.0})
+    assert chain_seconds(halves, {"a", "b"}, apart, (2.0, 2.0)) == pytest.approx(2 + 2 + 1 + 2)
+    both = (frozenset("x"), frozenset("x"))
+    assert chain_seconds(few, {"a"}, both, (2.0, 2.0)) == pytest.approx(4.0)
+    undivided = replace(few, undivided=frozenset("a"))
+    assert chain_seconds(undivided, {"a"}, both, (2.0, 2.0)) == pytest.approx(6.0)
 
 
 def test_those_worth_a_rehearsal_are_the_next_by_the_formula(demands: list[Instance]) -> None:
