@@ -35,7 +35,7 @@ class Gap:
     exact: int
     """Placements that were found by trying all ways."""
     searched: int
-    """Stages that might be tried for that."""
+    """Stages, times steps, that might be tried for that."""
     milliseconds: float
     """To place, on average."""
 

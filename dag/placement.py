@@ -143,23 +143,28 @@ def chain_seconds(
     demand: Demand, steps: Collection[str], models: Config, loads: tuple[float, ...]
 ) -> float:
     """Seconds that a stage takes at least, as its steps wait for each other. See the formula."""
-    first, most = dict[str, float](), dict[str, float]()
+    ready: dict[str | None, list[float]] = {
+        model: [load for load, held in zip(loads, models, strict=True) if model in held]
+        for model in frozenset().union(*models)
+    }
+    first, most, longest = dict[str, float](), dict[str, float](), 0.0
     for step, needs in demand.steps.needs.items():
         if step not in steps:
             continue
-        before = [need for need in needs if need in first]
-        first[step] = max((first[need] for need in before), default=0.0)
-        most[step] = max((most[need] for need in before), default=0.0)
-        model = demand.steps.models[step]
-        if model is None:
-            continue
-        ready = [load for load, held in zip(loads, models, strict=True) if model in held]
-        workers = 1 if step in demand.undivided else len(ready)
-        seconds = demand.work.get(step, 0.0) / workers
-        share = 1 / demand.batches.get(step, inf)
-        first[step] = max(first[step], min(ready)) + seconds * share
-        most[step] = max(most[step], seconds * (1 - share))
-    return max((first[step] + most[step] for step in first), default=0.0)
+        begun, slowest = 0.0, 0.0
+        for need in needs:
+            if need in first:
+                begun, slowest = max(begun, first[need]), max(slowest, most[need])
+        there = ready.get(demand.steps.models[step])
+        if there is not None:
+            workers = 1 if step in demand.undivided else len(there)
+            seconds = demand.work.get(step, 0.0) / workers
+            share = 1 / demand.batches.get(step, inf)
+            begun = max(begun, min(there)) + seconds * share
+            slowest = max(slowest, seconds * (1 - share))
+        first[step], most[step] = begun, slowest
+        longest = max(longest, begun + slowest)
+    return longest
 
 
 def subsets(models: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -11,8 +11,9 @@ from .placement import Config, Demand, Placement, Stage
 from .placement_stages import Stages, in_order
 from .placement_thumb import Thumb
 
-SEARCHED = 20_000
-"""Stages that are tried before the choice is left to the rule of thumb."""
+SEARCHED = 400_000
+"""Stages that are tried, times the steps there are, before the choice is left to the rule of
+thumb."""
 
 
 def place(demand: Demand, there: Config | None = None, *, searched: int = SEARCHED) -> Placement:
@@ -71,7 +72,7 @@ class _Search:
         """The same, of workers in the order of what they hold."""
         known, configs = self.known.get((done, there)), self.stages.configs
         if known is None:
-            if configs is None or len(self.known) * len(configs) >= self.searched:
+            if configs is None or len(self.known) * len(configs) * self.all >= self.searched:
                 raise _TooMany
             ways = [
                 (stage.seconds + seconds, (stage, *behind))
