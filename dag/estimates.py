@@ -27,6 +27,8 @@ LEAST_ANSWER = 0.1
 """Share of max_tokens that answers of unknown length take at least."""
 FEW = 3
 """Values below which nothing is said of how they repeat."""
+TURNS = 2
+"""Turns of an agent: one that calls a tool, one that answers."""
 VALUE_CHARACTERS = 256.0
 """Of a tool's result of which nothing is known."""
 

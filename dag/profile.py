@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from .estimates import Estimate, Estimates, Known
+from .estimates import TURNS, Estimate, Estimates, Known
 from .nodes import Agent, LLMCall, ToolCall
-from .rehearsed_row import TURNS
 
 
 class Costs(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .arg import Arg, Args, refs
+from .estimates import TURNS
 from .imagined import UNKNOWN, Imagined
 from .nodes import (
     Agent,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 Then = Callable[[Imagined], None]
 WIDTH = 4
 """Items of a list that is not known before running."""
-TURNS = 2
-"""Turns of an agent: one that calls a tool, one that answers."""
 
 
 class Act:
