@@ -34,14 +34,16 @@ def place(demand: Demand, there: Config | None = None, *, searched: int = SEARCH
 
 
 def places(demand: Demand, there: Config, most: int) -> list[Placement]:
-    """The quickest placements there are, this many at most; none where there are too many ways to
+    """The quickest placements there are, this many at most, also those that differ only in which
+    worker gets which models, unless these are too many; none where there are too many ways to
     search them all in the time that `place` takes."""
-    try:
-        search = _Search(Stages(demand), SEARCHED // most, most)
-        found = search.best(demand.steps.begun, there)
-    except (_TooMany, RecursionError):
-        return []
-    return [Placement(stages, True) for _, stages in found]
+    for stages in (Stages(demand, which=True), Stages(demand)):
+        try:
+            found = _Search(stages, SEARCHED // most, most).best(demand.steps.begun, there)
+        except (_TooMany, RecursionError):
+            continue
+        return [Placement(stages, True) for _, stages in found]
+    return []
 
 
 class _TooMany(Exception):
@@ -72,7 +74,7 @@ class _Search:
         """The same, of workers in the order of what they hold."""
         known, configs = self.known.get((done, there)), self.stages.configs
         if known is None:
-            if configs is None or len(self.known) * len(configs) * self.all >= self.searched:
+            if configs is None or len(self.known) * self.stages.most * self.all >= self.searched:
                 raise _TooMany
             ways = [
                 (stage.seconds + seconds, (stage, *behind))

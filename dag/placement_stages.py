@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain, combinations_with_replacement, permutations
-from math import comb
+from math import comb, factorial
 
 from .phases import Done
 from .placement import Config, Demand, Stage, chain_seconds, stage_seconds, subsets
@@ -19,10 +19,15 @@ MATCHED = 5
 
 
 class Stages:
-    """Those of one demand: whatever is done, and whatever is there."""
+    """Those of one demand: whatever is done, and whatever is there. `which`: of a set of models for
+    each worker, go on with every way to say which worker gets which, not just with the one that
+    loads least."""
 
-    def __init__(self, demand: Demand) -> None:
-        self.demand = demand
+    def __init__(self, demand: Demand, which: bool = False) -> None:
+        self.demand, self.which = demand, which
+        self._matched: dict[tuple[Config, Config], list[Config]] = {}
+        seconds = demand.loads.get
+        self._loaded = cache(lambda old, new: sum(seconds(m, 0.0) for m in new - old))
         self.models = sorted({m for m in demand.steps.models.values() if m is not None})
 
     @cached_property
@@ -35,6 +40,12 @@ class Stages:
         if comb(len(sets) + workers, workers) > LISTED:
             return None
         return list(combinations_with_replacement([frozenset[str](), *sets], workers))
+
+    @cached_property
+    def most(self) -> int:
+        """Stages that are tried at most from whatever is there; 0 where ways are not listed."""
+        listed, workers = len(self.configs or ()), self.demand.workers
+        return listed * (factorial(workers) if self.which and workers <= MATCHED else 1)
 
     def tried(
         self, done: Done, there: Config, configs: Iterable[Config]
@@ -54,23 +65,28 @@ class Stages:
                     work[model] = work.get(model, 0.0) + demand.work.get(step, 0.0)
             if not held.issubset(work):
                 continue  # something would be held in vain
-            models, loads = self.match(there, config)
-            seconds = stage_seconds(models, loads, work)
-            assert seconds is not None
-            if demand.batches:
-                seconds = max(seconds, chain_seconds(demand, then - done, models, loads))
-            yield Stage(models, loads, work, seconds, then - done), then
+            for models in self.matched(there, config):
+                loads = self.loads(there, models)
+                seconds = stage_seconds(models, loads, work)
+                assert seconds is not None
+                if demand.batches:
+                    seconds = max(seconds, chain_seconds(demand, then - done, models, loads))
+                yield Stage(models, loads, work, seconds, then - done), then
 
-    def match(self, there: Config, config: Config) -> tuple[Config, tuple[float, ...]]:
-        """Give the new sets of models to the workers that have to load least for them."""
-        orders = permutations(config) if len(config) <= MATCHED else [nearest(there, config)]
-        best = min(orders, key=lambda order: sum(self.loads(there, order)))
-        return best, self.loads(there, best)
+    def matched(self, there: Config, config: Config) -> list[Config]:
+        """The new sets of models given to workers: those first that load least for them."""
+        if len(config) > MATCHED:
+            return [nearest(there, config)]
+        found = self._matched.get((there, config))
+        if found is None:
+            orders = dict.fromkeys(permutations(config))
+            found = sorted(orders, key=lambda order: sum(self.loads(there, order)))
+            found = self._matched[there, config] = found if self.which else found[:1]
+        return found
 
     def loads(self, there: Config, then: Config) -> tuple[float, ...]:
         """Seconds that every worker loads until it holds the one after the other."""
-        pairs = zip(there, then, strict=True)
-        return tuple(sum(self.demand.loads.get(m, 0.0) for m in new - old) for old, new in pairs)
+        return tuple(map(self._loaded, there, then))
 
 
 def alike(config: Config) -> Config:

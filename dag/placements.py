@@ -11,7 +11,7 @@ from .phases import Steps
 from .placement import Config, Demand, Placement
 from .placement_search import places
 
-MOST = 20
+MOST = 40
 """Placements that are looked at beside the one that is given."""
 
 

@@ -29,14 +29,14 @@ from .rehearsals import Rehearsals
 from .rehearsed import Rehearsed
 from .rules.order_rows import order_rows
 
-ORDERS = 100
+ORDERS = 500
 """Most orders that are rehearsed, on all placements together."""
-BUDGET = 0.25
+BUDGET = 1.0
 """Seconds that these rehearsals take together at most, as far as can be told before."""
 CALL, PROMPT, GENERATED = 3e-4, 2e-7, 5e-6
 """Seconds that a rehearsal takes for a call, a token of its prompts and one that it generates, on a
 slow machine: what is tried does not depend on the machine, so the same batch gets the same plan."""
-LEAST = 3
+LEAST = 12
 """Where `BUDGET` has no time for so many orders, none is rehearsed."""
 ROWS = int(BUDGET / LEAST / CALL)
 """Of a batch with more there never is."""
