@@ -17,8 +17,16 @@ Hints = Mapping[str, float]
 """By `operator_key`: tokens of an LLM's answers, seconds of a tool."""
 
 
-def read_hints(workflow: Workflow, texts: Sequence[str]) -> Hints:
-    """Hints from texts such as `draft=40`. Raises ConfigError naming everything that is wrong."""
+def hints_of(workflow: Workflow, said: Mapping[str, float]) -> Hints:
+    """Hints from numbers by the names of calls; raises as `read_hints` does."""
+    if not isinstance(said, Mapping):
+        raise ConfigError(f"expect={said!r} is no mapping: give one such as {{'draft': 40}}")
+    return read_hints(workflow, [f"{name}={value}" for name, value in said.items()], "expect")
+
+
+def read_hints(workflow: Workflow, texts: Sequence[str], option: str = "--expect") -> Hints:
+    """Hints from texts such as `draft=40`. Raises ConfigError naming everything that is wrong, and
+    the option that it was said with."""
     nodes = {n: node for n, node in named_nodes(workflow) if isinstance(node, LLMCall | ToolCall)}
     said: dict[str, tuple[str, float]] = {}
     problems: list[str] = []
@@ -33,7 +41,7 @@ def read_hints(workflow: Workflow, texts: Sequence[str]) -> Hints:
             same = "" if other == name else f" ({other!r} and {name!r} are calls of one operator)"
             problems.append(f"{other}={before:g} and {name}={value:g} contradict each other{same}")
     if problems:
-        raise ConfigError("; ".join(f"--expect: {problem}" for problem in problems))
+        raise ConfigError("; ".join(f"{option}: {problem}" for problem in problems))
     return {key: value for key, (_, value) in said.items()}
 
 

@@ -65,7 +65,7 @@ class Executor:
         self.hoisting: Hoisting | None = None
         """Tool calls ahead of their rows, where the plan has some."""
         self._order: Sequence[int] | None = None
-        self._together = False
+        self._planned_here = False
         self._wirings: dict[int, tuple[Any, Wiring]] = {}
         self._stopped = False
 
@@ -80,7 +80,8 @@ class Executor:
     async def run(self, rows: Iterable[RowIn]) -> AsyncIterator[Row]:
         """Results as rows finish. A row that could not be read may be given as its error."""
         await self.backend.open(first_models(self.workflow))
-        self.stats.started = time.perf_counter()
+        if self.plan is None:  # else it has begun with a plan for several
+            self.stats.started = time.perf_counter()
         await self._make_plan(rows)
         source = iter(()) if self._stopped else entries(rows, self._order)
         admission = self.waits.admission = Admission(source, self.options.window, self._begin)
@@ -94,7 +95,7 @@ class Executor:
             await admission.close()
             if self.hoisting is not None:
                 await self.hoisting.close()
-            if self.sharing is not None and not self._together:
+            if self.sharing is not None and self._planned_here:
                 if self.plan is not None:
                     left(self.plan, self.backend)
                 await self.sharing.flights.close()
@@ -104,7 +105,6 @@ class Executor:
         """Run as one part of a plan; `rows` must then be those it was made for."""
         planned = plan.parts[part]
         self.plan, self.sharing, self._order = plan, sharing, planned.order
-        self._together = len(plan.parts) > 1
         count(self.stats, (made for made in plan.called if made.call.part == part))
         self.waits.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
@@ -122,7 +122,7 @@ class Executor:
         if not self.options.plan or self.sharing is not None:
             return
         disable, expected = self.options.disable, self.options.known
-        self.sharing = unplanned(self.workflow, disable)
+        self.sharing, self._planned_here = unplanned(self.workflow, disable), True
         if isinstance(rows, list):
             known = await make_known_calls([(self.workflow, len(rows))], disable, expected)
             plan = await planned([(self.workflow, rows)], disable, known, self.backend)

@@ -1,4 +1,5 @@
-"""What earlier runs have shown, in one file beside them: how long answers are, how long tools take.
+"""What earlier runs have shown: how long answers are, how long tools take. In one file beside them,
+or as long as an engine lives.
 
 Kept per operator, model and settings, so that another workflow with the same call profits too. It
 is advice: a file that cannot be read or written is no error.
@@ -6,13 +7,18 @@ is advice: a file that cannot be read or written is no error.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from ..dag.errors import ConfigError
 from ..dag.estimates import Estimates, operator_key
 from ..dag.names import named_nodes
 from ..dag.nodes import LLMCall, ToolCall, Workflow
@@ -22,6 +28,33 @@ log = logging.getLogger("plait")
 NAME = "history.json"
 MOST = 1_000
 """Operators that are remembered; those that ran longest ago are forgotten first."""
+
+
+class History:
+    """What an engine's own runs have shown and, with a folder, those of the history there.
+
+    Runs read it while others end: what is known is replaced, never changed.
+    """
+
+    def __init__(self, models: Mapping[str, str], folder: Path | None = None) -> None:
+        """`models`: alias -> what it stands for. Raises ConfigError when `folder` is a file."""
+        if folder is not None and folder.is_file():
+            raise ConfigError(f"history={str(folder)!r} is a file: give the folder it is in")
+        self._models, self._folder = dict(models), folder
+        self._known = read(folder) if folder is not None else {}
+        self._lock = threading.Lock()
+
+    def estimates(self, given: Mapping[str, float]) -> Estimates:
+        """What is expected of operators now; what is `given` goes before what was seen."""
+        return Estimates(self._known, given=given, names=self._models)
+
+    async def learn(self, workflow: Workflow, stats: Mapping[str, Any]) -> None:
+        """Add what a run has shown; `stats` are its counters as they stand in run.json."""
+        found = observed(workflow, stats, self._models)
+        with self._lock:  # runs of several threads may end together
+            self._known = _joined(self._known, found)
+        if self._folder is not None:
+            await asyncio.to_thread(add, self._folder, found)
 
 
 def observed(workflow: Workflow, stats: Mapping[str, Any], models: Mapping[str, str] | None = None
@@ -50,28 +83,58 @@ def read(folder: Path) -> dict[str, Observed]:
 def learn(
     run: Path, workflow: Workflow, stats: Mapping[str, Any], models: Mapping[str, str]
 ) -> None:
-    """Add what a run has shown to the history of the runs it stands among. A run in a place of its
-    own is among none."""
-    if run.resolve().parent.name == "runs":
-        add(run.parent, observed(workflow, stats, models))
+    """Add what a run has shown to the history of the runs it stands among. Beside anything else
+    nothing is written: such a run is among none."""
+    folder = run.absolute().parent
+    if holds_runs(folder):
+        add(folder, observed(workflow, stats, models))
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is one of runs: by its name, or it has a history, or nothing but runs."""
+    if folder.name == "runs" or (folder / NAME).exists():
+        return True
+    try:
+        with os.scandir(folder) as found:
+            return all(one.name[0] == "." or Path(one, "run.json").exists() for one in found)
+    except OSError:
+        return False
 
 
 def add(folder: Path, found: Mapping[str, Observed]) -> None:
     """Add what a run has shown. The file is replaced whole, or left as it is."""
-    known = read(folder)
-    for key, seen in found.items():
-        before = known.pop(key, None)
-        known[key] = seen
-        if before is not None:
-            seen.merge(before)
-    kept = list(known.items())[-MOST:]
-    text = json.dumps({"operators": {key: seen.as_json() for key, seen in kept}})
-    part = folder / f".{NAME}.{os.getpid()}"
+    part = folder / f".{NAME}.new"
     try:
-        part.write_text(text)
-        part.replace(folder / NAME)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            known = _joined(read(folder), found)
+            seen = {key: seen.as_json() for key, seen in known.items()}
+            part.write_text(json.dumps({"operators": seen}))
+            part.replace(folder / NAME)
     except OSError as error:
         log.debug("history is not kept: %s", error)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of runs that end together one after the other adds to the history. A lock on the file itself
+    would be one on a file that is replaced."""
+    import fcntl
+
+    with (folder / f".{NAME}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _joined(known: Mapping[str, Observed], found: Mapping[str, Observed]) -> dict[str, Observed]:
+    """Both, without those that ran longest ago where they are too many."""
+    both = dict(known)
+    for key, seen in found.items():
+        before = both.pop(key, None)
+        both[key] = deepcopy(seen)
+        if before is not None:
+            both[key].merge(before)
+    return dict([*both.items()][-MOST:])
 
 
 def estimates(folder: Path | None, models: Mapping[str, str]) -> Estimates:

@@ -91,8 +91,7 @@ def count(stats: Stats, made: Iterable[Made]) -> None:
         counted.seen.seconds.add(one.seconds)
         stats.result(name, one.value, one.call.arguments)
         start = one.start - stats.started
-        if start >= 0.0:  # planned with other workflows, it was before this run's time
-            stats.spans.append(Span(name, "ToolCall", ROW, start, start + one.seconds, True))
+        stats.spans.append(Span(name, "ToolCall", ROW, start, start + one.seconds, True))
 
 
 def _with(plan: Plan, made: Known) -> Plan:

@@ -118,7 +118,7 @@ def begin(
         if not (run.plan.exists() and _same_plan(config, told)):
             write_plan(workflow, rows, run, settings)
         config |= told
-        known = to_session(workflow, run.path.parent, settings.models)
+        known = to_session(workflow, run.path.absolute().parent, settings.models)
         start = {"status": "running", "started": now(), "expected": known, "given": given}
         config["sessions"].append(start)
         run.write(config)

@@ -16,6 +16,7 @@ from plait.dag import trials
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
 from plait.engine.backends.local import LocalBackend
+from plait.engine.history import History
 from plait.engine.llm.costs import Costs
 from plait.engine.predicted import expectation
 from plait.engine.priced import price_on
@@ -68,12 +69,12 @@ ROWS = [
 
 
 def knowing(engine: Engine, seconds: float = 30.0) -> Engine:
-    """The engine as one that earlier runs have shown how long answers and tools are."""
+    """The engine as one of its own, which knows how long answers and tools are from the start."""
     nodes = dict(named_nodes(asked.workflow))
     lengths = {"read": 6.0, "reply": 6.0, "look_up": seconds}
     known = Estimates(given={operator_key(nodes[name]): long for name, long in lengths.items()})
     found = engine.salted("")
-    found._options = replace(found._options, known=known)
+    found._options, found._history = replace(found._options, known=known), History({})
     return found
 
 
@@ -108,10 +109,12 @@ def test_the_price_is_that_of_the_order_taken(engine: Engine) -> None:
     assert plain.plan.trials is None
 
 
-def test_a_run_tries_with_what_earlier_ones_have_shown(engine: Engine) -> None:
-    told = knowing(engine).explain(asked, ROWS).trials
+def test_a_run_tries_with_what_is_known(engine: Engine) -> None:
+    knows = knowing(engine)
+    told = knows.explain(asked, ROWS).trials
     assert told is not None and told.seconds > 30.0
-    assert engine.explain(asked, ROWS).trials is None, "nothing is known"
+    knows._options = replace(knows._options, known=Estimates())
+    assert knows.explain(asked, ROWS).trials is None, "nothing is known"
 
 
 def test_a_run_is_tried_for_a_hundredth_of_its_time_at_most(engine: Engine) -> None:
