@@ -50,7 +50,7 @@ class Executor:
         self.workflow, self.backend = workflow, backend
         self.options = options or Options()
         self.stats = Stats()
-        self.wiring = Wiring(workflow).prepare()
+        self.wiring = self.wired(workflow)
         self.plan: Plan | None = None
         """What is followed, once `run` has begun with rows it could look through."""
         self.sharing: Sharing | None = None
@@ -108,7 +108,7 @@ class Executor:
         count(self.stats, (made for made in plan.called if made.call.part == part))
         self.waits.ahead = Ahead(planned.workflow) if len(plan.models) > 1 else None
         if planned.workflow is not self.workflow:
-            self.wiring = Wiring(planned.workflow).prepare()
+            self.wiring = self.wired(planned.workflow)
         if sharing.expanded is not None:
             sharing.expanded.expect(self._maps(), planned.rows)
 
@@ -203,8 +203,12 @@ class Executor:
         known = self._wirings.get(id(target))
         if known is None:
             # The target is kept with its wiring, so that its id cannot be taken by another.
-            known = self._wirings[id(target)] = (target, Wiring(as_workflow(target)).prepare())
+            known = self._wirings[id(target)] = (target, self.wired(as_workflow(target)))
         return known[1]
+
+    def wired(self, workflow: Workflow) -> Wiring:
+        """The wiring of a workflow of this run, prepared, by what is known when the run begins."""
+        return Wiring(workflow, self.options.known).prepare()
 
     # -- nodes ---------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from .llm_calls import generate, prompt_of
 from .planning import planned_body
 from .program import Program
 from .values import validate
-from .wiring import Wiring
 
 if TYPE_CHECKING:
     from .executor import Executor
@@ -28,6 +27,6 @@ async def run_planned(executor: Executor, program: Program, node: PlanAndRun) ->
     workflow = planned_body(written, executor.options.plan, executor.options.disable)
     behind = program.wiring.behind[node.id] + program.behind
     path = f"{program.path}{node.id}/"
-    wiring = Wiring(workflow).prepare()
+    wiring = executor.wired(workflow)
     value = await executor.run_body(wiring, {}, program.row, path, behind)
     return validate(node.type, value, f"the answer of {node.name!r}")

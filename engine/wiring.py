@@ -15,6 +15,7 @@ from itertools import islice
 
 from ..dag.arg import Arg, refs
 from ..dag.demand import goals, needed_first
+from ..dag.estimates import Estimates
 from ..dag.nodes import (
     Agent,
     Branch,
@@ -33,8 +34,12 @@ from ..dag.template import Template
 from .values import constrain
 
 NOT_DEMANDED = -1
-TOOL_LENGTH = 32.0
-"""What a tool counts on a chain of work, in generated tokens."""
+TOKENS_PER_SECOND = 32.0
+"""What a second of a tool counts on a chain of work, in generated tokens: about what one row of a
+full batch gets. It only says which of two chains of one row is longer, for which a factor of two
+seldom matters, and asks no clock."""
+TOOL_LENGTH = TOKENS_PER_SECOND
+"""What a tool counts of which nothing is known: a second."""
 
 
 class Kind(IntEnum):
@@ -51,8 +56,9 @@ class Kind(IntEnum):
 class Wiring:
     """The static part of executing one workflow body."""
 
-    def __init__(self, workflow: Workflow) -> None:
-        self.workflow = workflow
+    def __init__(self, workflow: Workflow, known: Estimates | None = None) -> None:
+        """`known`: how long answers and tools are expected to take."""
+        self.workflow, self._known = workflow, known or Estimates()
         self.nodes: tuple[Node, ...] = tuple(workflow.nodes.values())
         self.index = {node.id: i for i, node in enumerate(self.nodes)}
         self.kinds = tuple(_kind(node) for node in self.nodes)
@@ -111,10 +117,10 @@ class Wiring:
     @cached_property
     def bodies(self) -> dict[str, Wiring]:
         """Wirings of the bodies of maps and loops, by node id; of conditions by `id:until`."""
-        found = {n.id: Wiring(n.body) for n in self.nodes if isinstance(n, Map | Loop)}
+        found = {n.id: Wiring(n.body, self._known) for n in self.nodes if isinstance(n, Map | Loop)}
         for n in self.nodes:
             if isinstance(n, Loop) and n.until is not None:
-                found[f"{n.id}:until"] = Wiring(n.until)
+                found[f"{n.id}:until"] = Wiring(n.until, self._known)
         return found
 
     # -- chains --------------------------------------------------------------------------------
@@ -122,18 +128,22 @@ class Wiring:
     @cached_property
     def ahead(self) -> dict[str, float]:
         """By node, the longest chain of work from its start to the output, in generated tokens."""
-        return {id: behind + _length(self.nodes[self.index[id]], self.bodies)
-                for id, behind in self.behind.items()}  # fmt: skip
+        return {id: behind + self._lengths[id] for id, behind in self.behind.items()}
 
     @cached_property
     def behind(self) -> dict[str, float]:
         """The same from its end on."""
         found = dict.fromkeys(self.index, 0.0)
         for node in reversed(self.nodes):  # those that need a node stand behind it
-            chain = found[node.id] + _length(node, self.bodies)
+            chain = found[node.id] + self._lengths[node.id]
             for id in node.needs():
                 found[id] = max(found[id], chain)
         return found
+
+    @cached_property
+    def _lengths(self) -> dict[str, float]:
+        """What every node adds to a chain."""
+        return {node.id: _length(node, self.bodies, self._known) for node in self.nodes}
 
     @cached_property
     def length(self) -> float:
@@ -160,15 +170,17 @@ def _kind(node: Node) -> Kind:
     return Kind.WORK
 
 
-def _length(node: Node, bodies: Mapping[str, Wiring]) -> float:
-    """What a node adds to a chain. Most, where values decide; a map's items run at once."""
+def _length(node: Node, bodies: Mapping[str, Wiring], known: Estimates) -> float:
+    """What a node adds to a chain: what is expected of it, or the most it may take. Most, too,
+    where values decide; a map's items run at once."""
     match node:
         case Agent(max_turns=turns):
-            return float(node.sampling.max_tokens * turns)
+            return known.answer(node).mean * turns
         case LLMCall():
-            return float(node.sampling.max_tokens)
+            return known.answer(node).mean
         case ToolCall():
-            return TOOL_LENGTH
+            took = known.tool(node)
+            return TOOL_LENGTH if took.known == "limit" else took.mean * TOKENS_PER_SECOND
         case Map():
             return bodies[node.id].length
         case Loop(max_iters=rounds):
