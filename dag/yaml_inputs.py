@@ -41,7 +41,7 @@ def _input(name: str, written: Value, scope: Scope) -> Input:
     kind: Any = Any
     default: Any = ...
     with noting(scope.problems):
-        kind = read_type(fields["type"] if long else written, name)
+        kind = read_type(fields["type"] if long else written)
     if long and "default" in fields:
         default = plain(fields["default"])
         if not fits(type(default), kind):

@@ -81,7 +81,7 @@ def _prompt_node(id: str, kind: str, written: Value, scope: Scope) -> Node | Non
     returns: Any = str
     if "schema" in fields:
         with noting(scope.problems):
-            returns = read_type(fields["schema"], id)
+            returns = read_type(fields["schema"])
     if sampling.n > 1:
         returns = list[returns]
     known: dict[str, Any] = {
