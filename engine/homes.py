@@ -1,5 +1,10 @@
-"""Where a plan has placed models: which workers a call may be given to, and what each of them is
-still to be asked."""
+"""Where plans have placed models: which workers a call may be given to, and what each of them is
+still to be asked.
+
+A placement holds until the run that it was followed for has ended. Runs at the same time have their
+own; calls are known by their node and model, so where two runs have the same, a call may go to the
+workers of either.
+"""
 
 from __future__ import annotations
 
@@ -19,59 +24,63 @@ from ..dag.placement import Placement
 _BODY = re.compile(r"[\[/].*")
 
 
-@dataclass(slots=True)
-class _Left:
-    """Calls that a plan has left to make."""
+_Key = tuple[str, str]
+"""A node of a workflow, and a model."""
 
-    of: Placement
-    """Whose calls these are."""
-    calls: float
-    """Infinite where the plan does not know."""
+
+@dataclass(slots=True)
+class _Home:
+    """Where a plan has calls of one node made by one model."""
+
+    workers: frozenset[int]
+    left: float
+    """Calls that are still to come; infinite where the plan does not know."""
 
 
 class Homes:
-    """Workers by node of a workflow and model, as the placements that were followed last say."""
+    """Workers by node of a workflow and model, as the placements say that are followed now."""
 
     def __init__(self) -> None:
-        self._workers: dict[tuple[str, str], frozenset[int]] = {}
+        self._followed: list[tuple[Placement, dict[_Key, _Home]]] = []
         self._names: dict[str, str] = {}
         self._views: WeakKeyDictionary[Ahead, dict[int, Ahead]] = WeakKeyDictionary()
-        self._left: dict[tuple[str, str], _Left] = {}
 
     def follow(
         self, placement: Placement, names: Mapping[str, str], plan: Plan | None = None
     ) -> None:
-        """Give the steps of a placement their workers. `names`: the model of an alias; `plan`: what
-        is placed, as far as its calls are counted."""
-        found: dict[tuple[str, str], frozenset[int]] = {}
+        """Give the steps of a placement their workers, until it has `ended`. `names`: the model of
+        an alias; `plan`: what is placed, as far as its calls are counted."""
+        found: dict[_Key, frozenset[int]] = {}
         for stage in placement.stages:
             for step in stage.steps:
                 node = step.partition(":")[2].partition("#")[0]
                 for model in frozenset().union(*stage.models):
                     holders = {w for w, held in enumerate(stage.models) if model in held}
                     found[node, model] = found.get((node, model), frozenset()) | holders
-        self._workers |= found
         self._names |= names
         self._views.clear()
         calls = dict.fromkeys(found, inf) if plan is None else self._calls(plan)
-        self._left |= {key: _Left(placement, count) for key, count in calls.items()}
+        homes = {key: _Home(workers, calls.get(key, 0.0)) for key, workers in found.items()}
+        self._followed.append((placement, homes))
 
     def ended(self, placement: Placement) -> None:
-        """What it was followed for has ended: calls that have not come will not."""
-        self._left = {k: left for k, left in self._left.items() if left.of is not placement}
+        """What it was followed for has ended: no more calls of it will come."""
+        self._followed = [(p, homes) for p, homes in self._followed if p is not placement]
+        self._views.clear()
 
     def of(self, model: str, path: str) -> frozenset[int] | None:
         """The workers of a call at a path such as `notes[3]/look`; None when no plan says any."""
-        return self._workers.get(self._key(model, path))
+        found = [home.workers for home in self._homes(model, path)]
+        return frozenset().union(*found) if found else None
 
-    def _calls(self, plan: Plan) -> dict[tuple[str, str], float]:
+    def _calls(self, plan: Plan) -> dict[_Key, float]:
         """Calls of every node to its models; of bodies and agents nobody knows how many."""
-        calls: dict[tuple[str, str], float] = {}
+        calls: dict[_Key, float] = {}
         for part in plan.parts:
             for step, model in steps_of(part.workflow).models.items():
                 if model is not None:
                     calls[self._key(model, step.partition("#")[0])] = inf
-        counted: Counter[tuple[str, str]] = Counter()
+        counted: Counter[_Key] = Counter()
         for leaf in plan.prefixes.leaves if plan.prefixes is not None else ():
             if "/" not in leaf.name and not isinstance(leaf.call, Agent):
                 counted[self._key(leaf.call.model, leaf.name)] += leaf.calls
@@ -79,15 +88,15 @@ class Homes:
 
     def answered(self, model: str, path: str) -> None:
         """A call at a path is over."""
-        left = self._left.get(self._key(model, path))
-        if left is not None:
-            left.calls -= 1
+        home = next((home for home in self._homes(model, path) if home.left > 0), None)
+        if home is not None:
+            home.left -= 1
 
     def asked(self, model: str, worker: int) -> bool:
         """Whether a plan will ask a worker for a model that it is placed on; as far as is known."""
         return any(
-            worker in workers and (left := self._left.get(key)) is not None and left.calls > 0
-            for key, workers in self._workers.items() if key[1] == model
+            key[1] == model and worker in home.workers and home.left > 0
+            for _, homes in self._followed for key, home in homes.items()
         )  # fmt: skip
 
     def view(self, ahead: Ahead, worker: int) -> Ahead:
@@ -102,5 +111,10 @@ class Homes:
             views[worker] = ahead.only(mine)
         return views[worker]
 
-    def _key(self, model: str, path: str) -> tuple[str, str]:
+    def _homes(self, model: str, path: str) -> list[_Home]:
+        """Those of a call at a path, by the placements that are followed."""
+        key = self._key(model, path)
+        return [homes[key] for _, homes in self._followed if key in homes]
+
+    def _key(self, model: str, path: str) -> _Key:
         return _BODY.sub("", path), self._names.get(model, model)

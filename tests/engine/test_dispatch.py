@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plait import llm, workflow
+from plait.dag.ahead import Ahead
 from plait.dag.dispatching import Site
 from plait.dag.placement import Placement, Stage
 from plait.dag.plan import make_plan
@@ -109,11 +110,57 @@ def test_a_model_is_asked_for_until_its_calls_have_been_made() -> None:
     found.ended(Placement(placement.stages, True))  # of an earlier plan
     assert found.asked("big", 1)
     found.ended(placement)  # rows have failed, or nobody asked for them
-    assert not found.asked("big", 1) and found.of("big", "refine") == frozenset({1})
+    assert not found.asked("big", 1) and found.of("big", "refine") is None
     unknown = Homes()
     unknown.follow(placement, {})
     unknown.answered("small", "sketch")
     assert unknown.asked("small", 0)
+
+
+def placed(*held: str) -> Placement:
+    """Both steps of the pair on workers that hold these models."""
+    config = tuple(frozenset(models.split()) for models in held)
+    steps = frozenset({"0:sketch", "0:refine"})
+    return Placement((Stage(config, (0.0,) * len(held), {}, 0.0, steps),), True)
+
+
+def test_what_a_plan_has_placed_ends_with_it() -> None:
+    found, ahead = Homes(), Ahead(pair.workflow)
+    placement = placed("small", "big")
+    found.follow(placement, {})
+    assert found.of("big", "refine") == {1} and found.view(ahead, 0).models["refine"] is None
+    found.ended(placement)
+    assert found.of("big", "refine") is None and found.view(ahead, 0).models["refine"] == "big"
+    found.ended(placement)  # twice is no harm
+
+
+def test_plans_under_way_at_once_do_not_end_each_others_homes() -> None:
+    plan = make_plan(pair.workflow, [{"text": t} for t in "ab"])
+    first, second = placed("small big", "", ""), placed("", "small", "big")
+    for order in ((first, second), (second, first)):
+        found = Homes()
+        for placement in (first, second):
+            found.follow(placement, {}, plan)
+        assert found.of("small", "sketch") == {0, 1} and found.of("big", "refine") == {0, 2}
+        for _ in range(3):
+            found.answered("small", "sketch")  # of four that come
+        assert found.asked("small", 0) or found.asked("small", 1)
+        found.ended(order[0])
+        workers = {"small": 0, "big": 0} if order[1] is first else {"small": 1, "big": 2}
+        for step, model in (("sketch", "small"), ("refine", "big")):
+            assert found.of(model, step) == {workers[model]}
+        assert found.asked("big", workers["big"]) and not found.asked("big", 2 - workers["big"])
+        found.ended(order[1])
+        assert found.of("small", "sketch") is None and not found._followed
+
+
+def test_a_placement_of_equal_stages_is_another_one() -> None:
+    found, (one, two) = Homes(), (placed("small big"), placed("small big"))
+    assert one == two
+    found.follow(one, {})
+    found.follow(two, {})
+    found.ended(two)
+    assert found.of("big", "refine") == {0}
 
 
 def test_calls_that_have_begun_are_not_taken_over() -> None:
