@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from .arg import Arg, Ref
-from .errors import OutputError
 from .nodes import LLMCall, Workflow
 from .numbering import Numbering
 from .prefixes import Vertex
@@ -51,10 +50,9 @@ class Lengths:
                 return expected
             key = (number, shape)
             if key not in known:
-                try:
-                    known[key] = self._measure(slot.render({slot.name: values[number]}))
-                except (OutputError, ValueError, TypeError):
-                    known[key] = expected  # the row will fail; its prompt is never made
+                shown = slot.shown({slot.name: values[number]})
+                # The row will fail if nothing is shown; its prompt is never made.
+                known[key] = expected if shown is None else self._measure(shown)
             return known[key]
 
         return length
@@ -62,4 +60,6 @@ class Lengths:
     def expected(self, workflow: Workflow, arg: Arg | None) -> float:
         """Tokens of a value that is not known yet."""
         node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
-        return float(node.sampling.max_tokens) if isinstance(node, LLMCall) else UNKNOWN_TOKENS
+        if not isinstance(node, LLMCall):
+            return UNKNOWN_TOKENS
+        return float(node.sampling.n * node.sampling.max_tokens)

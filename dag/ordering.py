@@ -12,7 +12,7 @@ which computes less when every row begins while the one before it awaits an answ
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import islice, repeat
 from operator import ne
@@ -201,19 +201,17 @@ def climb(order: list[int], known: float, price: Price, left: int) -> tuple[int,
     return left, known, order
 
 
-def moves(order: Sequence[int]) -> Sequence[list[int]]:
+def moves(order: Sequence[int]) -> Iterator[list[int]]:
     """Orders one move away: a short run elsewhere, or a run turned around."""
     size = len(order)
-    out: list[list[int]] = []
     for start in range(size):
         for end in range(start + 1, min(start + LONGEST_RUN, size - 1) + 1):
             run, rest = order[start:end], [*order[:start], *order[end:]]
-            out += ([*rest[:at], *run, *rest[at:]] for at in range(len(rest) + 1) if at != start)
-        out += (
-            [*order[:start], *reversed(order[start:end]), *order[end:]]
-            for end in range(start + 3, size + 1)
-        )
-    return out
+            for at in range(len(rest) + 1):
+                if at != start:
+                    yield [*rest[:at], *run, *rest[at:]]
+        for end in range(start + 3, size + 1):
+            yield [*order[:start], *reversed(order[start:end]), *order[end:]]
 
 
 def shake(order: Sequence[int], rng: random.Random) -> list[int]:

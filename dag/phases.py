@@ -142,10 +142,16 @@ def make_room(
     known = {model: place for place, model in enumerate(go)}
     there = sorted(sorted(resident), key=lambda m: known.get(m, len(known)))
     for count in range(len(there) + 1):
+        short = False
         for out in combinations(there, count):
-            enough = any(set(out).issuperset(smaller) for smaller in found)
-            if not enough and fits(resident.difference(out) | {model}):
+            if any(set(out).issuperset(smaller) for smaller in found):
+                continue
+            if fits(resident.difference(out) | {model}):
                 found.append(out)
+            else:
+                short = True
+        if not short:
+            break  # whatever is larger holds one of those found
     return found or [tuple(sorted(resident))]
 
 

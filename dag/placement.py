@@ -129,14 +129,30 @@ def stage_seconds(
 ) -> float | None:
     """Seconds of a stage; None when some work has no worker. See the formula above."""
     longest = max((load for load, held in zip(loads, models, strict=True) if held), default=0.0)
-    asked = [model for model, seconds in work.items() if seconds > 0]
-    for some in subsets(asked):
-        holders = [i for i, held in enumerate(models) if not held.isdisjoint(some)]
-        if not holders:
-            return None
-        spent = sum(work[m] for m in some) + sum(loads[i] for i in holders)
-        longest = max(longest, spent / len(holders))
+    shared: dict[frozenset[int], float] = {}
+    for model, seconds in work.items():
+        if seconds > 0:
+            holders = frozenset(i for i, held in enumerate(models) if model in held)
+            if not holders:
+                return None
+            shared[holders] = shared.get(holders, 0.0) + seconds
+    for some in _overlapping(shared):
+        theirs = sum(seconds for holders, seconds in shared.items() if holders <= some)
+        longest = max(longest, (theirs + sum(loads[i] for i in some)) / len(some))
     return longest
+
+
+def _overlapping(shared: Collection[frozenset[int]]) -> Iterator[frozenset[int]]:
+    """The workers that share work, and all that these share with others: of workers that have
+    nothing to do with each other, some take longer than all together, or as long."""
+    found = dict.fromkeys(shared)
+    left = list(found)
+    while left:
+        some = left.pop()
+        yield some
+        more = (some | other for other in shared if not some.isdisjoint(other))
+        left += (new for new in dict.fromkeys(more) if new not in found)
+        found |= dict.fromkeys(left)
 
 
 def chain_seconds(

@@ -27,7 +27,7 @@ class Stages:
         self.demand, self.which = demand, which
         self._matched: dict[tuple[Config, Config], list[Config]] = {}
         seconds = demand.loads.get
-        self._loaded = cache(lambda old, new: sum(seconds(m, 0.0) for m in new - old))
+        self._loaded = cache(lambda old, new: sum(seconds(m, 0.0) for m in sorted(new - old)))
         self.models = sorted({m for m in demand.steps.models.values() if m is not None})
 
     @cached_property
@@ -59,7 +59,9 @@ class Stages:
                 continue
             then = demand.steps.finish(done, held)
             work: dict[str, float] = {}
-            for step in then - done:
+            for step in demand.steps.needs:
+                if step in done or step not in then:
+                    continue
                 model = demand.steps.models[step]
                 if model is not None:
                     work[model] = work.get(model, 0.0) + demand.work.get(step, 0.0)

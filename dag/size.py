@@ -30,31 +30,46 @@ class Size:
 
 def size_of(values: Iterable[Any], most: int) -> Size:
     """The size of values and of those in them, at most so many of which are looked at."""
-    found, begun = 0.0, [iter(values)]
+    found, looked = 0.0, 0
+    for one in _each(values, most):
+        found, looked = found + _characters(one), looked + 1
+    return Size(found, looked < most)
+
+
+def texts_in(values: Iterable[Any], most: int) -> Iterator[str]:
+    """The texts among values and those in them, at most so many of which are looked at."""
+    return (str.__str__(one) for one in _each(values, most) if isinstance(one, str))
+
+
+def _each(values: Iterable[Any], most: int) -> Iterator[Any]:
+    """Values and those in them, the first so many."""
+    begun = [iter(values)]
     for _ in range(most):
         while begun and (one := next(begun[-1], END)) is END:
             begun.pop()
         if not begun:
-            return Size(found, True)
-        characters, inside = _size(one)
-        found += characters
-        if inside is not None:
-            begun.append(inside)
-    return Size(found, False)
+            return
+        yield one
+        match one:
+            case list():
+                begun.append(list.__iter__(one))
+            case tuple():
+                begun.append(tuple.__iter__(one))
+            case dict():
+                begun.append(chain(dict.__iter__(one), dict.values(one)))
 
 
-def _size(one: Any) -> tuple[float, Iterator[Any] | None]:
-    """Characters of a value without those in it, and these."""
+def _characters(one: Any) -> float:
+    """Characters of a value without those in it."""
     match one:
         case str():
-            return str.__len__(one), None
+            return str.__len__(one)
         case list():
-            return 2 * list.__len__(one), list.__iter__(one)
+            return 2 * list.__len__(one)
         case tuple():
-            return 2 * tuple.__len__(one), tuple.__iter__(one)
+            return 2 * tuple.__len__(one)
         case dict():
-            inside = chain(dict.__iter__(one), dict.values(one))
-            return 2 * dict.__len__(one), inside
+            return 2 * dict.__len__(one)
     if type(one) is int:
-        return 1 + one.bit_length() * log10(2), None  # Python makes no text of the longest
-    return (len(str(one)) if type(one) in NUMBERS else UNKNOWN), None
+        return 1 + one.bit_length() * log10(2)  # Python makes no text of the longest
+    return len(str(one)) if type(one) in NUMBERS else UNKNOWN

@@ -81,6 +81,13 @@ class Slot:
                 value = as_text(value)
         return format(value, self.spec) if self.spec else in_prompt(value)
 
+    def shown(self, values: Mapping[str, Any]) -> str | None:
+        """The same for those who only count; None where it fails, as the row will."""
+        try:
+            return self.render(values)
+        except Exception:  # of the value's own class
+            return None
+
     def __str__(self) -> str:
         tail = (f"!{self.conversion}" if self.conversion in ("s", "r") else "") + (
             f":{self.spec}" if self.spec else ""

@@ -108,7 +108,8 @@ class Turns:
         first = sorted(wanted or dict.fromkeys(asked), key=lambda m: _place(m, asked))
         busy = {p.model for p in self._running if p.model is not None}
         soon = {model for id in ready if (model := steps.models[id]) is not None}
-        go = sorted(resident, key=lambda m: (m in busy, m in soon, self._used.get(m, 0.0)))
+        used = self._used
+        go = sorted(resident, key=lambda m: (m in busy, m in soon, used.get(m, 0.0), m))
         found = moves(steps, resident, self.fits, first=first, go=go, searched=SEARCHED)
         if not found:
             self._held = None

@@ -73,7 +73,7 @@ class Admission:
     def __init__(self, source: Iterator[Entry], window: int, begin: Begin) -> None:
         self._source, self._window, self._begin = source, window, begin
         self._running: set[asyncio.Task[Row]] = set()
-        self._finished: asyncio.Queue[Row] = asyncio.Queue()
+        self._finished: asyncio.Queue[Row | asyncio.Task[Row]] = asyncio.Queue()
         self._resting = self._parked = 0
         self._open = True
 
@@ -97,9 +97,9 @@ class Admission:
         """Results as rows finish, until there are no more."""
         self._admit()
         while self._running or not self._finished.empty():
-            row = await self._finished.get()
+            found = await self._finished.get()
             self._admit()
-            yield row
+            yield found if isinstance(found, Row) else found.result()
 
     async def close(self) -> None:
         """Cancel what is under way."""
@@ -131,5 +131,4 @@ class Admission:
 
     def _end(self, task: asyncio.Task[Row]) -> None:
         self._running.discard(task)
-        if not task.cancelled():
-            self._finished.put_nowait(task.result())
+        self._finished.put_nowait(task)

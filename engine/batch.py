@@ -199,7 +199,9 @@ class Batch:
         learn(self.run.path, self.workflow, session["stats"], self.settings.models)
         samples, devices = self._watch.samples, self.settings.devices
         engines = self.settings.engines()
-        write_text(self.run.trace, trace_json(self.stats, self.workflow, samples, devices, engines))
+        loads = self._watched.loads() if self._watched is not None else ()
+        text = trace_json(self.stats, self.workflow, samples, devices, engines, loads)
+        write_text(self.run.trace, text)
 
     def _put_plan(self) -> None:
         if self.plan is not None:

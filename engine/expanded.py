@@ -178,6 +178,7 @@ def _text(slot: Slot, arg: Arg | None, values: Mapping[str, Any]) -> str | None:
     if arg is None or any(id not in values for id in refs(arg)):
         return None
     try:
-        return slot.render({slot.name: resolve(arg, values)})
-    except (PlaitError, ValueError, TypeError):
+        value = resolve(arg, values)
+    except PlaitError:
         return None  # the call itself will say so
+    return slot.shown({slot.name: value})

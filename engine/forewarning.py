@@ -21,7 +21,7 @@ from ..dag.template import Template
 from .backends.backend import Backend
 from .backends.local import LocalBackend
 from .backends.workers import Workers
-from .oversized import Oversized, Reader, Search, room_of
+from .oversized import BYTES, Oversized, Reader, Search, room_of
 from .planning import contents
 from .row import Item, RowIn
 
@@ -85,7 +85,7 @@ def _longest(workflow: Workflow, rows: Sequence[Row | None], room: int) -> list[
         for place, row in enumerate(rows) if row is not None
     }  # fmt: skip
     longest = sorted(sizes, key=sizes.__getitem__, reverse=True)
-    enough = takewhile(lambda place: static + slots * sizes[place] >= room, longest)
+    enough = takewhile(lambda place: BYTES * (static + slots * sizes[place]) >= room, longest)
     return [(place, row) for place in enough if (row := rows[place]) is not None]
 
 
@@ -96,7 +96,10 @@ def _static(template: Template) -> int:
 
 def _size(value: Any) -> int:
     """Characters of a value in a prompt, about."""
-    return len(value) if isinstance(value, str) else len(repr(value))
+    try:
+        return len(value) if isinstance(value, str) else len(repr(value))
+    except Exception:  # a value's own code, or a number too long to write
+        return 0
 
 
 def _loaded(backend: Backend, workflow: Workflow) -> dict[str, Reader]:

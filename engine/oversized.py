@@ -24,6 +24,8 @@ from ..dag.template import Template, Text, project
 from .backends.local import MAX_CHARS_PER_TOKEN
 from .values import read_inputs
 
+BYTES = 4
+"""Most of a character."""
 BODY = 100
 """Characters that a body (of a row, of an item) costs beside its prompts: to go through one takes
 as long as to read so many."""
@@ -155,14 +157,18 @@ class Search:
         model, size = self._models[alias], sum(len(message.content) for message in prompt)
         room, _ = room_of(model)
         self._left -= size
-        if size < room:
-            return  # a token is a character at least
+        if BYTES * size < room or sum(len(_bytes(message.content)) for message in prompt) < room:
+            return  # a token is a byte at least
         refused = size > model.max_context * MAX_CHARS_PER_TOKEN  # without being tokenized
         tokens = size // MAX_CHARS_PER_TOKEN if refused else len(model.encode(prompt))
         if tokens > room:
             self._places.setdefault(name, set()).add(row[0])
             if name not in self._longest or tokens > self._longest[name][0]:
                 self._longest[name] = (tokens, *row)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def room_of(model: Reader, tokens: int = 0) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..dag.arg import resolve
-from ..dag.errors import PlaitError, RowError, as_fault
+from ..dag.errors import EngineError, PlaitError, RowError, as_fault
 from ..dag.nodes import Branch, Project
 from ..dag.template import project
 from .backends.warm import Kept
@@ -163,7 +163,13 @@ class Program:
         node = self.wiring.nodes[i]
         try:
             self._goes_on(i, await self._work(self, i))
-        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has cancelled this task: what it awaited was, as a backend may do.
+            self._fail(EngineError("it was cancelled where it was under way"), node.id)
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of an extension is no Exception
             self._fail(as_fault(error), node.id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -83,6 +84,7 @@ class Results:
         self._file = path.open("ab+", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
         self._dirty = False
+        self._syncing = threading.RLock()
 
     def write(self, row: Row) -> None:
         line = encode(row)
@@ -94,20 +96,26 @@ class Results:
 
     def sync(self) -> None:
         """Put on disk what is written so far. Another thread may call it."""
-        if self._dirty:
-            self._dirty = False
-            os.fsync(self._file.fileno())
+        with self._syncing:
+            if self._dirty and not self._file.closed:
+                self._dirty = False  # first: what is written meanwhile may not be on disk
+                try:
+                    os.fsync(self._file.fileno())
+                except OSError:
+                    self._dirty = True
+                    raise
 
     def close(self) -> None:
-        if not self._file.closed:
-            try:
-                self.sync()
-                if self._copy is not None:
-                    self._copy.close()
-            finally:
-                self._file.close()
-                if self._lock is not None:
-                    os.close(self._lock)
+        with self._syncing:  # another thread may be about to put it on disk
+            if not self._file.closed:
+                try:
+                    self.sync()
+                    if self._copy is not None:
+                        self._copy.close()
+                finally:
+                    self._file.close()
+                    if self._lock is not None:
+                        os.close(self._lock)
 
     @property
     def waits(self) -> bool:

@@ -53,6 +53,8 @@ class Span:
     """Alias of the model that was called; empty for a tool."""
     worker: int | None = None
     """Which of several workers did it."""
+    rank: int = 0
+    """The row's place in the order in which rows began."""
 
 
 @dataclass(slots=True)
@@ -71,7 +73,11 @@ class Stats:
     errors: dict[str, int] = field(default_factory=dict)
     """Failed rows by type of error."""
     spans: list[Span] = field(default_factory=list)
-    """The first tasks of the run, at most MAX_SPANS."""
+    """Tasks, at most MAX_SPANS: those of every row, or of every `spans_of`th in the order in which
+    they began."""
+    spans_of: int = 1
+    _ranks: int = field(default=0, init=False, repr=False)
+    """The last row, in that order, of which there was a span."""
     spans_dropped: int = 0
     planning_seconds: float = 0.0
     """Part of `seconds`, before the first row started."""
@@ -120,13 +126,23 @@ class Stats:
             self.prompt_tokens += usage.prompt_tokens
             self.cached_tokens += usage.cached_tokens
             self.completion_tokens += usage.completion_tokens
-        if len(self.spans) < MAX_SPANS:
-            zero = self.started
-            self.spans.append(
-                Span(node, operator, row.id, start - zero, end - zero, ok, model, worker)
-            )
-        else:
+        zero = self.started
+        span = Span(node, operator, row.id, start - zero, end - zero, ok, model, worker, row.rank)
+        self._show(span)
+
+    def _show(self, span: Span) -> None:
+        """Keep a span. When there are too many, those of every second row go, and further ones come
+        from half as many rows; so whole rows are shown, from the first to the last."""
+        self._ranks = max(self._ranks, span.rank)
+        while len(self.spans) >= MAX_SPANS and self.spans_of <= self._ranks:
+            self.spans_of *= 2
+            kept = [one for one in self.spans if not one.rank % self.spans_of]
+            self.spans_dropped += len(self.spans) - len(kept)
+            self.spans = kept
+        if span.rank % self.spans_of or len(self.spans) >= MAX_SPANS:
             self.spans_dropped += 1
+        else:
+            self.spans.append(span)
 
     def result(self, node: str, value: Any, arguments: Mapping[str, Any]) -> None:
         """Learn from the result of a tool for these arguments, before its task is counted."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..dag.errors import PlaitError
 from ..dag.imagined import CHARACTERS, FILLERS, Frame
 from ..dag.messages import Message, Role
 from ..dag.numbering import Row
+from ..dag.size import texts_in
 
 if TYPE_CHECKING:
     from .llm import LLM
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 ANYTHING = "some text to be measured"
 SAMPLE = 20_000
 """Characters of the rows that are tokenized to learn how long a token is."""
+LOOKED = 10_000
+"""Values of the rows that are looked at for these, with what is in them."""
 
 
 def reader(llm: LLM) -> Callable[[str], Sequence[int]]:
@@ -59,10 +63,9 @@ def sample_of(rows: Iterable[Row | None]) -> str:
     """Some of what the rows say; if that is nothing, something."""
     out: list[str] = []
     size = 0
-    for row in rows:
-        for value in (row or {}).values():
-            out.append((value if isinstance(value, str) else str(value))[:SAMPLE])
-            size += len(out[-1])
+    for text in texts_in(chain.from_iterable((row or {}).values() for row in rows), LOOKED):
+        out.append(text[:SAMPLE])
+        size += len(out[-1])
         if size > SAMPLE:
             break
     return "\n".join(out) or ANYTHING

@@ -1,6 +1,6 @@
 """A run in time, in the Chrome trace event format that Perfetto and chrome://tracing read.
 
-Every model, on every worker that has it, is a process with its requests on lanes and, as
+Every model, on every worker that has it, is a process with its loads and requests on lanes and, as
 counters, its KV pages and requests over time; tools are another process. Spans that overlap lie on
 lanes under each other.
 """
@@ -15,12 +15,14 @@ from typing import Any
 
 from ..dag.nodes import Workflow
 from .run import Span, Stats
-from .watch import Sample, alias_and_worker
+from .watch import Loading, Sample, alias_and_worker
 
 Group = tuple[str, int | None]
 """A process: a model, and which of several workers has it."""
 TOOLS: Group = ("", None)
 NO_ENGINES: Mapping[str, str] = MappingProxyType({})
+LOAD = "(load)"
+"""What a load of a model is called; no node has such a name."""
 ID_CHARS = 80
 """Characters of a row's id that are written."""
 
@@ -39,17 +41,18 @@ def lanes(spans: list[Span]) -> Iterator[tuple[Span, int]]:
 
 def trace_json(
     stats: Stats, workflow: Workflow, samples: Sequence[Sample] = (), devices: Sequence[str] = (),
-    engines: Mapping[str, str] = NO_ENGINES,
+    engines: Mapping[str, str] = NO_ENGINES, loads: Sequence[Loading] = (),
 ) -> str:  # fmt: skip
     """The timeline as the text of a trace file. `devices` are those of the workers, if several;
-    `engines` says for every alias the first that shares its engine, under which samples are."""
+    `engines` says for every alias the first that shares its engine, under which samples and loads
+    are."""
     other = {
         "workflow": workflow.name, "spans_dropped": stats.spans_dropped,
-        "tasks_merged": stats.merged,
+        "rows_shown": stats.spans_of, "tasks_merged": stats.merged,
     }  # fmt: skip
     return json.dumps(
         {
-            "traceEvents": list(_events(stats, samples, devices, engines)),
+            "traceEvents": list(_events(stats, samples, devices, engines, loads)),
             "displayTimeUnit": "ms",
             "otherData": other,
         },
@@ -58,12 +61,16 @@ def trace_json(
 
 
 def _events(
-    stats: Stats, samples: Sequence[Sample], devices: Sequence[str], engines: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+    stats: Stats, samples: Sequence[Sample], devices: Sequence[str], engines: Mapping[str, str],
+    loads: Sequence[Loading],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     samples = [s for s in samples if s.at >= stats.started]
     groups: dict[Group, list[Span]] = {alias_and_worker(s.model): [] for s in samples}
     for span in stats.spans:
         groups.setdefault(_group(span, engines), []).append(span)
+    for load in loads:
+        if load.end > stats.started:
+            groups.setdefault(alias_and_worker(load.model), []).append(_loading(load, stats))
     found = list(groups)
     order = sorted(groups, key=lambda g: (g == TOOLS, -1 if g[1] is None else g[1], found.index(g)))
     for pid, group in enumerate(order, 1):
@@ -81,6 +88,12 @@ def _group(span: Span, engines: Mapping[str, str]) -> Group:
     if span.operator == "ToolCall":
         return TOOLS
     return engines.get(span.model, span.model), span.worker
+
+
+def _loading(load: Loading, stats: Stats) -> Span:
+    model, worker = alias_and_worker(load.model)
+    start, end = max(0.0, load.start - stats.started), load.end - stats.started
+    return Span(LOAD, "Load", "", start, end, True, model, worker)
 
 
 def _title(group: Group, devices: Sequence[str], engines: Mapping[str, str]) -> str:

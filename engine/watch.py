@@ -6,7 +6,7 @@ full, every second one goes and the next ones come half as often.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -57,6 +57,19 @@ class Watchable(Protocol):
     def costs(self) -> Mapping[str, Costs]:
         """What computing costs on each model, by alias."""
         ...
+
+    def loads(self) -> Sequence[Loading]:
+        """When models were loaded, the last times."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A load of one model (and worker, see `ON`). Seconds are those of `time.perf_counter`."""
+
+    model: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def _order(part: Part, groups: Sequence[Group], memory: float | None) -> Column 
     )
     orders = [_sorted(as_given, key) for key in keys]
     starts = sorted((as_given, *orders), key=lambda order: new_tokens(groups, order))
-    found: Sequence[int] = starts[0]
+    found: Sequence[int]
     if part.rows <= SMALL:
         found = _searched(part, groups, starts[:STARTS], memory)
     else:

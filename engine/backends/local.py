@@ -26,6 +26,7 @@ from ...dag.sampling import Sampling
 from ..generation import Generation
 from ..models import find_model, one_name
 from ..texts import characters_of
+from ..watch import Loading
 from .backend import Call
 from .gate import Gate
 from .shelving import build_shelf
@@ -237,6 +238,10 @@ class LocalBackend:
         """What computing costs on each loaded model, by alias."""
         shelf = self._shelf
         return {a: llm.costs for a, llm in shelf.loaded.items()} if shelf is not None else {}
+
+    def loads(self) -> list[Loading]:
+        """When models were loaded, under the first of their aliases."""
+        return [Loading(*move) for move in self._shelf.moves()] if self._shelf is not None else []
 
     def close(self) -> None:
         with self._lock:

@@ -26,7 +26,7 @@ from ..bridge import cancel
 from ..dispatch import Dispatch
 from ..generation import Generation
 from ..ticket import Ticket
-from ..watch import ON
+from ..watch import ON, Loading
 from .arrivals import Arrivals
 from .backend import Call
 from .idling import Idling
@@ -162,7 +162,7 @@ class Workers:
         """Let a worker that has become freer take calls that wait elsewhere for their model: two
         for one that has ended, so that it soon has its share."""
         with self._lock:
-            has = [m for m in self._dispatch.missing() if self.workers[worker].has(m)]
+            has = [m for m in sorted(self._dispatch.missing()) if self.workers[worker].has(m)]
             self._move(self._dispatch.takeable(worker, has, most) if has else ())
 
     def _move(self, tickets: Iterable[Ticket]) -> None:
@@ -231,6 +231,13 @@ class Workers:
     def costs(self) -> dict[str, Costs]:
         """What computing costs, by alias: on the first worker that has the model."""
         return {a: c for b in reversed(self.workers) for a, c in b.costs().items()}
+
+    def loads(self) -> list[Loading]:
+        """When models were loaded, by alias and worker."""
+        return [
+            replace(load, model=f"{load.model}{ON}{number}")
+            for number, worker in enumerate(self.workers) for load in worker.loads()
+        ]  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         told = [worker.describe() for worker in self.workers]

@@ -28,7 +28,7 @@ class Shelf(Generic[E]):
         build: Callable[[Path], E],
         limit: int | None = None,
         estimate: Callable[[Path], int] = lambda path: 0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._build = build
         self.limit = limit
@@ -117,6 +117,12 @@ class Shelf(Generic[E]):
         """Measured load and unload times by alias; means over all loads."""
         return {alias: place.costs for alias, place in self._places.items()}
 
+    def moves(self) -> list[tuple[str, float, float]]:
+        """The last loads: which engine, by the first alias, and when each began and ended by the
+        shelf's clock."""
+        with self._changed:
+            return [(n, *when) for n, place in self._by_name.items() for when in place.loaded]
+
     @property
     def loaded(self) -> dict[str, E]:
         """Engines that are loaded now."""
@@ -161,7 +167,7 @@ class Shelf(Generic[E]):
         if place.loading or not self._make_room(place):
             self._changed.wait()
             return
-        place.loading = True
+        place.loading, began = True, self._clock()
         self._changed.release()
         try:
             engine = self._build(place.path)
@@ -169,7 +175,7 @@ class Shelf(Generic[E]):
             self._changed.acquire()
             place.loading = False
             self._changed.notify_all()
-        place.put(engine, self._clock())
+        place.put(engine, began, self._clock())
         # It may need more than was estimated: idle ones go, and it waits for those in use.
         over = self.limit is not None and place.need > self.limit
         if self._closed or over or not self._make_room(place):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+LOADED = 1_000
+"""Loads of which it is remembered when they were."""
 
 
 class Engine(Protocol):
@@ -53,6 +57,8 @@ class ShelfPlace(Generic[E]):
     loading: bool = False
     loads: list[float] = field(default_factory=list)
     unloads: list[float] = field(default_factory=list)
+    loaded: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=LOADED))
+    """When its last loads began and ended, by the shelf's clock."""
 
     @property
     def idle(self) -> bool:
@@ -68,9 +74,10 @@ class ShelfPlace(Generic[E]):
         """The cost of loading it, spread over the time it has not been used."""
         return _mean(self.loads) / max(now - self.last_used, 1e-3)
 
-    def put(self, engine: E, now: float) -> None:
+    def put(self, engine: E, began: float, now: float) -> None:
         """It was loaded."""
         self.loads.append(engine.load_seconds)
+        self.loaded.append((began, now))
         self.engine, self.need, self.last_used = engine, engine.memory_bytes, now
 
     def unload(self, clock: Callable[[], float]) -> None:

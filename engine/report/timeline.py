@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from ..trace import LOAD
 from .charts import COLOURS, activity, pages, requests, short_time
 from .facts import Facts
 from .markup import e, section
@@ -21,6 +22,7 @@ _HINT = "Hover for a task and its row; wheel to zoom, drag to move, double-click
 
 def timeline(facts: Facts) -> str:
     tracks, names = facts.tracks, list(facts.nodes)
+    names += [LOAD] * any(t.node == LOAD for t in tracks.tasks)
     embedded = _embedded(tracks, names)
     if not tracks.tasks:
         return embedded
@@ -41,11 +43,12 @@ def timeline(facts: Facts) -> str:
 
 
 def _note(facts: Facts) -> str:
-    count, merged = len(facts.tracks.tasks), facts.total("merged")
+    tracks, merged = facts.tracks, facts.total("merged")
+    count = sum(task.node != LOAD for task in tracks.tasks)
     note = f"{count:,} tasks"
-    if facts.tracks.dropped:
-        until = short_time(max(t.end for t in facts.tracks.tasks))
-        note = f"the first {count:,} of {count + facts.tracks.dropped:,} tasks, until {until}"
+    if tracks.dropped:
+        every = f", those of one row in {tracks.rows_shown:,}" if tracks.rows_shown > 1 else ""
+        note = f"{count:,} of {count + tracks.dropped:,} tasks{every}"
     return note + (f"; {merged:,} merged calls took none" if merged else "")
 
 

@@ -52,6 +52,8 @@ class Tracks:
     """By track, in the order of time."""
     dropped: int = 0
     """Tasks that are not in the file."""
+    rows_shown: int = 1
+    """Those in it are of every row, or of every so many."""
 
     @property
     def end(self) -> float:
@@ -66,7 +68,8 @@ def read_tracks(trace: Mapping[str, Any]) -> Tracks:
     named = {e["pid"]: str(e["args"]["name"]) for e in events if e["name"] == "process_name"}
     pids = sorted({e["pid"] for e in events if e["ph"] in "XC"})
     tracks = Tracks([named.get(pid, f"process {pid}") for pid in pids])
-    tracks.dropped = trace.get("otherData", {}).get("spans_dropped", 0)
+    other = trace.get("otherData", {})
+    tracks.dropped, tracks.rows_shown = other.get("spans_dropped", 0), other.get("rows_shown", 1)
     levels: dict[tuple[int, float], Level] = {}
     for e in events:
         track, at = pids.index(e["pid"]) if e["ph"] in "XC" else -1, e.get("ts", 0) / 1e6

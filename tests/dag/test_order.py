@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from functools import cache
-from itertools import combinations, permutations, product
+from itertools import combinations, islice, permutations, product
 
 import plait
 from plait import llm, workflow
@@ -107,7 +107,7 @@ def test_with_room_for_everything_the_order_is_free_and_every_prefix_is_computed
 def test_moves_and_shaking_lose_no_row() -> None:
     rng = random.Random(5)
     order = rng.sample(range(9), 9)
-    tried = moves(order)
+    tried = list(moves(order))
     assert len(tried) > 100 and all(sorted(t) == list(range(9)) for t in tried)
     assert all(sorted(shake(order, rng)) == list(range(9)) for _ in range(50))
 
@@ -184,3 +184,8 @@ def test_a_larger_batch_is_ordered_by_what_memory_keeps() -> None:
     order = list(plan.parts[0].order or range(len(rows)))
     runs = sum(rows[a]["text"] != rows[b]["text"] for a, b in zip(order, order[1:], strict=False))
     assert len(rows) > 48 and runs == len(texts) - 1
+
+
+def test_moves_of_a_long_order_are_not_listed_before_they_are_tried() -> None:
+    assert len(list(islice(moves(range(20_000)), 5))) == 5
+    assert sorted(map(tuple, moves([0, 1, 2]))).count((2, 1, 0)) >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from itertools import combinations
 from typing import Any
 
 import plait
@@ -12,7 +13,7 @@ from plait.benchmarks.workflow_shapes import two_models
 from plait.dag import phases as module
 from plait.dag.arg import Ref, Seq
 from plait.dag.nodes import Input, LLMCall, Workflow
-from plait.dag.phases import phases
+from plait.dag.phases import make_room, phases
 from plait.dag.sampling import Sampling
 from plait.dag.template import Template, Text
 
@@ -99,3 +100,19 @@ def test_bodies_ask_for_their_models_in_turn() -> None:
 
     assert phases(mapped.workflow) == ("a", "b")
     assert phases(looped.workflow) == ("a", "b", "a", "b", "a")
+
+
+def test_room_for_a_model_is_made_without_trying_all_sets() -> None:
+    resident, asked = frozenset("abcdefghijklmnopqrst"), []
+
+    def fits(models: frozenset[str], limit: int = 21) -> bool:
+        asked.append(models)
+        return len(models) <= limit
+
+    assert make_room("z", resident, fits) == [()] and len(asked) == 1
+    found = make_room("z", resident, lambda models: fits(models, 20))
+    assert found == [(one,) for one in sorted(resident)] and len(asked) == 1 + 1 + 20
+    fewer = frozenset("abcd")
+    pairs = make_room("z", fewer, lambda models: fits(models, 3))
+    assert pairs == list(combinations("abcd", 2))
+    assert make_room("z", fewer, lambda models: False) == [tuple("abcd")]

@@ -7,11 +7,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plait.benchmarks.placement_gap import Instance, instances, measured
 from plait.dag import placement_stages, placement_thumb
 from plait.dag.phases import Steps, moves
-from plait.dag.placement import Config, Demand, chain_seconds, stage_seconds
+from plait.dag.placement import Config, Demand, chain_seconds, stage_seconds, subsets
 from plait.dag.placement_search import place, places
 from plait.dag.placements import MOST, others, told
 
@@ -186,3 +188,34 @@ def test_stage_seconds() -> None:
     assert stage_seconds((a, b), (1.0, 0.0), {"a": 4.0, "b": 1.0}) == 5.0
     assert stage_seconds((a, a), (2.0, 0.0), {"a": 4.0}) == 3.0
     assert stage_seconds((a, frozenset()), (0.0, 0.0), {"b": 1.0}) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.frozensets(st.sampled_from("abcd")), min_size=1, max_size=4),
+    st.lists(st.sampled_from((0.0, 0.5, 2.0)), min_size=4, max_size=4),
+    st.dictionaries(st.sampled_from("abcd"), st.sampled_from((0.0, 1.0, 3.0))),
+)
+def test_stage_seconds_are_those_of_the_busiest_set_of_models(
+    held: list[frozenset[str]], loads: list[float], work: dict[str, float]
+) -> None:
+    models, ready = tuple(held), tuple(loads[: len(held)])
+    most: float | None = max((a for a, h in zip(ready, models, strict=True) if h), default=0.0)
+    for some in subsets([m for m, seconds in work.items() if seconds]):
+        holders = [i for i, h in enumerate(models) if not h.isdisjoint(some)]
+        if not holders:
+            most = None
+            break
+        assert most is not None
+        spent = sum(work[m] for m in some) + sum(ready[i] for i in holders)
+        most = max(most, spent / len(holders))
+    found = stage_seconds(models, ready, work)
+    assert found == (None if most is None else pytest.approx(most))
+
+
+def test_seconds_of_many_models_that_share_no_worker_or_all_of_them() -> None:
+    names = [f"m{i}" for i in range(40)]
+    work = {name: float(i) for i, name in enumerate(names)}
+    apart = tuple(frozenset({name}) for name in names)
+    assert stage_seconds(apart, (0.0,) * 40, work) == 39.0
+    assert stage_seconds((frozenset(names),) * 2, (1.0, 1.0), work) == sum(work.values()) / 2 + 1

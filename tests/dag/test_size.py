@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.dag.size import UNKNOWN, size_of
+from plait.dag.size import UNKNOWN, size_of, texts_in
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
@@ -63,3 +63,9 @@ def test_no_code_of_a_value_runs(value: Any, characters: float) -> None:
         yield value
 
     assert size_of(once(), 100).characters == pytest.approx(characters, abs=3)
+
+
+def test_texts_are_found_wherever_they_are_and_nothing_is_made_one() -> None:
+    rows = ["a", {"b": ["c", 10**5_000, Willful(["d"])]}, ("e", None)]
+    assert list(texts_in(rows, 100)) == ["a", "b", "c", "d", "e"]
+    assert list(texts_in(rows, 1)) == ["a"] and list(texts_in(repeat("x"), 3)) == ["x"] * 3

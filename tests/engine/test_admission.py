@@ -209,3 +209,28 @@ def test_calls_in_maps_and_loops_count_what_comes_behind_these() -> None:
     inner, after = found["0:map_twice[1]/say"], found["0:map_twice[1]/say_2"]
     assert inner > after > found["0:say"]
     assert found["0:loop_say[0]/say"] == found["0:loop_say[1]/say"] == found["0:say"]
+
+
+async def test_a_fault_in_a_row_ends_the_run_with_it_and_does_not_hang() -> None:
+    async def broken() -> Row:
+        raise KeyError("of ours")
+
+    entries = iter([Entry(0, 0, {"text": "a"})])
+    with pytest.raises(KeyError):
+        _ = [row async for row in Admission(entries, 4, lambda entry: broken()).rows()]
+
+
+def test_work_that_a_backend_cancels_fails_its_row_alone() -> None:
+    class Cancelling(FakeBackend):
+        async def generate(self, call: Call) -> list[Generation]:
+            if prompt_text(call).endswith("b"):
+                raise asyncio.CancelledError
+            return await super().generate(call)
+
+    for plan in (False, True):
+        with Engine(backend=Cancelling()) as engine:
+            rows = [{"text": text} for text in ("a", "b", "b", "c")]
+            run = engine.run(say, rows, plan=plan)
+        assert [row.status for row in run.rows] == ["ok", "error", "error", "ok"]
+        failure = run.rows[1].error
+        assert failure is not None and "cancelled" in failure.message

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from plait import Engine
+from plait import Engine, llm, workflow
 from plait.testing import assert_same_rows
 
 from .llm import models
@@ -51,3 +52,32 @@ def test_workflows_that_run_together_share(engine: Engine) -> None:
         assert_same_rows(both.rows, single.rows)
     merged = sum(run.stats.merged for run in together)
     assert merged == 10 - (2 + 2 + 2)  # drafts of two topics, then two calls a workflow
+
+
+class Odd(BaseModel):
+    """Its own code fails when it is shown."""
+
+    name: str = "odd"
+
+    def __format__(self, spec: str) -> str:
+        raise KeyError("nothing to show")
+
+    __str__ = __repr__ = lambda self: self.__format__("")  # type: ignore[assignment]
+
+
+@llm(max_tokens=4)
+def about(thing: Any, how: str) -> str:
+    return f"About {thing}, {how}"
+
+
+@workflow
+def twice(thing: Any) -> list[str]:
+    return [about(thing, "well"), about(thing, "again")]
+
+
+@pytest.mark.parametrize("plan", [True, False])
+def test_values_that_cannot_be_shown_fail_their_own_rows(engine: Engine, plan: bool) -> None:
+    rows = [{"thing": thing} for thing in (10**5_000, Odd(), {"in": [Odd()]}, "bees")]
+    run = engine.run(twice, rows, plan=plan)
+    assert [row.status for row in run.rows] == ["error", "error", "error", "ok"]
+    assert engine.explain(twice, rows).rows == 4

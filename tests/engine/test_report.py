@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from plait.engine.report.timeline import LANES
 from plait.engine.report.tracks import Task
 from plait.engine.rundir import RunDir
 from plait.engine.settings import Settings
+from plait.engine.trace import LOAD
+from plait.engine.watch import Loading
 from plait.testing import FakeBackend
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
@@ -152,6 +155,9 @@ class Counting(FakeBackend):
     def costs(self) -> dict[str, Costs]:
         return {"default": Costs()}
 
+    def loads(self) -> list[Loading]:
+        return [Loading("default", time.perf_counter() - 0.002, time.perf_counter())]
+
 
 WORKFLOW = """
 import plait
@@ -212,6 +218,7 @@ def test_a_report_puts_the_plan_beside_the_run_whatever_its_size(
     told = f"calls {rows:,} → {distinct}, made {distinct}" if rows > 1 else "calls 1, made 1"
     assert told in shown
     assert "left out by the plan" in shown, "a node that no output needs"
+    assert f'"{LOAD}"' in page and "draft" in page, "loads stand among the tasks"
     whole, nodes = _tables(page)[:2]
     # Costs are known of this fake model, but it cannot be rehearsed.
     assert whole["KV tokens at the peak"][0] == "not predicted" != whole["time"][0]

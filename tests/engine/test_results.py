@@ -118,3 +118,24 @@ def test_failed_rows_can_be_taken_out(tmp_path: Path) -> None:
 def test_texts_that_utf8_cannot_say_are_written_as_json_escapes() -> None:
     line = encode(Row("a", "ok", "\ud800 é"))
     assert json.loads(line)["output"] == "\ud800 é" and b"\\ud800" in line
+
+
+def test_what_could_not_be_put_on_disk_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, failing = list[int](), [True]
+
+    def fsync(file: int) -> None:
+        synced.append(file)
+        if failing.pop() if failing else False:
+            raise OSError(5, "input/output error")
+
+    monkeypatch.setattr("plait.engine.results.os.fsync", fsync)
+    results = Results(tmp_path / "out.jsonl")
+    results.write(row(0))
+    with pytest.raises(OSError, match="input/output"):
+        results.sync()
+    results.close()
+    assert len(synced) == 2
+    results.sync()  # of a thread that comes too late
+    assert len(synced) == 2

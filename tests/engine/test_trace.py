@@ -6,13 +6,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plait
+from plait.engine.row import RowState
 from plait.engine.run import Span, Stats
-from plait.engine.trace import ID_CHARS, lanes, trace_json
-from plait.engine.watch import Sample, Watch, alias_and_worker
+from plait.engine.trace import ID_CHARS, LOAD, lanes, trace_json
+from plait.engine.watch import Loading, Sample, Watch, alias_and_worker
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -226,3 +228,38 @@ def test_an_alias_may_look_as_if_it_said_where_it_is() -> None:
     assert steps == {"big on a100": 6, "small on cpu": 1}
     told = [alias_and_worker(m) for m in ("a", "a on b", "a on 1", "a on b on 12", "a on ")]
     assert told == [("a", None), ("a on b", None), ("a", 1), ("a on b", 12), ("a on ", None)]
+
+
+def test_loads_stand_with_the_requests_of_their_model() -> None:
+    stats = Stats(started=100.0)
+    stats.spans = [Span("ask", "LLMCall", 1, 3.0, 4.0, True, "default", 1)]
+    loads = [
+        Loading("default on 1", 98.0, 99.5), Loading("default on 1", 99.0, 101.0),
+        Loading("big on 0", 102.0, 103.0),
+    ]  # fmt: skip
+    events = json.loads(trace_json(stats, two_models.workflow, loads=loads))["traceEvents"]
+    names = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    shown = [(names[e["pid"]], e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"]
+    assert sorted(shown) == [
+        ("worker 0: model big", LOAD, 2_000_000, 1_000_000),
+        ("worker 1: model default", LOAD, 0, 1_000_000),
+        ("worker 1: model default", "ask", 3_000_000, 1_000_000),
+    ]
+
+
+@quick
+@given(st.lists(st.integers(0, 40), max_size=300))
+def test_of_too_many_tasks_those_of_whole_rows_are_kept(ranks: list[int]) -> None:
+    stats, row = Stats(started=0.0), RowState("x", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plait.engine.run.MAX_SPANS", 20)
+        for rank in ranks:
+            row.rank = rank
+            stats.task("ask", "LLMCall", row, 0.0, True, [])
+    assert len(stats.spans) <= 20 and len(stats.spans) + stats.spans_dropped == len(ranks)
+    kept = {span.rank for span in stats.spans}
+    assert all(rank % stats.spans_of == 0 for rank in kept)
+    if stats.spans_of > 1 and len(stats.spans) < 20:  # what is there is there whole
+        assert all(sum(s.rank == r for s in stats.spans) == ranks.count(r) for r in kept)
+    if len(ranks) <= 20:
+        assert stats.spans_of == 1 and not stats.spans_dropped
