@@ -128,7 +128,11 @@ class Executor:
             plan = await planned([(self.workflow, rows)], disable, known, self.backend)
             plan = await in_best_order(plan, rows, self.backend, self.options)
             plan = await arranged(plan, self.backend, expected)
-            await forewarn(self.workflow, rows, self.backend)
+            try:
+                await forewarn(self.workflow, rows, self.backend)
+            except BaseException:  # the run was given up
+                left(plan, self.backend)
+                raise
             self.follow(plan, 0, sharings(plan, disable)[0])
             self.stats.planning_seconds = time.perf_counter() - self.stats.started
 
@@ -227,7 +231,9 @@ class Executor:
         if waits:
             self.waits.wait_begins(row, parked=True)
         try:
-            value, own = await flights.copy(key, name, lambda: self._do(program, node))
+            value, own = await flights.copy(
+                key, name, lambda: self._do(program, node), wanted=True
+            )
         finally:
             if waits:
                 self.waits.wait_ends(row, parked=True)

@@ -1,10 +1,10 @@
 """What a run shares between its tasks: planned classes, and what turns out equal on the way.
 
     planned   the plan gave several tasks one class: one runs, the others take its value. The plan
-              also knows how many there are, so the value is dropped when the last row that could
-              ask for it has ended.
+              also knows how many there are, so the value stays until the last row that could ask
+              for it has ended, and is dropped then.
     found     two LLM requests or tool calls come out equal when their arguments are there. Kept
-              within a bound, as nobody knows who will ask.
+              within a bound of their own, as nobody knows who will ask.
 
 By effect: `pure` tools are shared for the whole run; `read` tools only while they run, and only
 when nothing in the run writes, so that no task sees the world older than it was when it asked;

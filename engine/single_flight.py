@@ -8,7 +8,9 @@ result. So:
   cancels it;
 - a failure goes to all who wait, each getting its own copy, and is not kept: who asks later tries
   again;
-- what is kept is bounded in bytes, the result that was asked for longest ago goes first.
+- what is kept is bounded in bytes, the result that was asked for longest ago goes first;
+- but results that others are sure to ask for stay until they are dropped, and no others take their
+  room. Of more than that bound allows, those that come then are kept like the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from ..dag.errors import RowError
 from .generation import Generation
 
 KEPT_BYTES = 64 << 20
-"""Most bytes of results kept for those who ask later."""
+"""Most bytes of results kept for those who may ask later."""
+WANTED_BYTES = 256 << 20
+"""Most bytes of results kept for those who are sure to."""
 
 Work = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -51,26 +55,30 @@ class _Flight:
 class SingleFlight:
     """Work under way and results kept, by key. Belongs to one event loop."""
 
-    def __init__(self, limit: int = KEPT_BYTES) -> None:
-        self.limit = limit
-        self.kept_bytes = 0
+    def __init__(self, limit: int = KEPT_BYTES, most_wanted: int = WANTED_BYTES) -> None:
+        self.limit, self.most_wanted = limit, most_wanted
+        self.kept_bytes = self.wanted_bytes = 0
         self._flights: dict[Hashable, _Flight] = {}
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._wanted: dict[Hashable, tuple[Any, int]] = {}
 
-    async def join(self, key: Hashable, name: str, work: Work, keep: bool = True) -> Joined:
+    async def join(
+        self, key: Hashable, name: str, work: Work, keep: bool = True, wanted: bool = False
+    ) -> Joined:
         """The value of `work()`, run once for all who ask under this key.
 
         `name` is what the asker calls the work: errors that name the first asker's node come back
-        with the asker's own.
+        with the asker's own. `wanted`: others are sure to ask, until who knows that says `drop`.
         """
-        kept = self._kept.get(key)
+        kept = self._wanted.get(key) or self._kept.get(key)
         if kept is not None:
-            self._kept.move_to_end(key)
+            if key in self._kept:
+                self._kept.move_to_end(key)
             return Joined(kept[0], False)
         flight = self._flights.get(key)
         own = flight is None
         if flight is None:
-            flight = self._start(key, name, work, keep)
+            flight = self._start(key, name, work, keep, wanted)
         waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         flight.waiters[waiter] = name
         try:
@@ -79,10 +87,12 @@ class SingleFlight:
             self._leave(key, flight, waiter)
             raise
 
-    async def copy(self, key: Hashable, name: str, work: Work, keep: bool = True) -> Joined:
+    async def copy(
+        self, key: Hashable, name: str, work: Work, keep: bool = True, wanted: bool = False
+    ) -> Joined:
         """The same, with a value that the asker may change. One that cannot be copied is not
         shared: whoever did not do the work does it, too."""
-        value, own = await self.join(key, name, work, keep)
+        value, own = await self.join(key, name, work, keep, wanted)
         try:
             return Joined(fresh(value), own)
         except Exception:  # of the value's own class, or it is nested too deeply
@@ -94,30 +104,30 @@ class SingleFlight:
 
     def has(self, key: Hashable) -> bool:
         """Whether a result is kept under this key."""
-        return key in self._kept
+        return key in self._wanted or key in self._kept
 
     def drop(self, key: Hashable) -> None:
         """Forget a kept result: nobody will ask for it again."""
-        gone = self._kept.pop(key, None)
-        if gone is not None:
-            self.kept_bytes -= gone[1]
+        self.wanted_bytes -= self._wanted.pop(key, (None, 0))[1]
+        self.kept_bytes -= self._kept.pop(key, (None, 0))[1]
 
     async def close(self) -> None:
         """Cancel what is under way and forget everything."""
         tasks = [flight.task for flight in self._flights.values()]
         self._flights.clear()
         self._kept.clear()
-        self.kept_bytes = 0
+        self._wanted.clear()
+        self.kept_bytes = self.wanted_bytes = 0
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _start(self, key: Hashable, name: str, work: Work, keep: bool) -> _Flight:
+    def _start(self, key: Hashable, name: str, work: Work, keep: bool, wanted: bool) -> _Flight:
         task = asyncio.get_running_loop().create_task(work())
         flight = self._flights[key] = _Flight(name, task)
-        task.add_done_callback(lambda task: self._land(key, flight, keep))
+        task.add_done_callback(lambda task: self._land(key, flight, keep, wanted))
         return flight
 
     def _leave(self, key: Hashable, flight: _Flight, waiter: asyncio.Future[Any]) -> None:
@@ -128,7 +138,7 @@ class SingleFlight:
                 del self._flights[key]
             flight.task.cancel()
 
-    def _land(self, key: Hashable, flight: _Flight, keep: bool) -> None:
+    def _land(self, key: Hashable, flight: _Flight, keep: bool, wanted: bool) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if flight.task.cancelled():
@@ -144,10 +154,15 @@ class SingleFlight:
             else:
                 waiter.set_exception(_own_copy(error, flight.name, name))
         if error is None and keep:
-            self._keep(key, flight.task.result())
+            self._keep(key, flight.task.result(), wanted)
 
-    def _keep(self, key: Hashable, value: Any) -> None:
+    def _keep(self, key: Hashable, value: Any, wanted: bool) -> None:
+        self.drop(key)  # of work that did not end when it was cancelled
         size = size_of(value)
+        if wanted and self.wanted_bytes + size <= self.most_wanted:
+            self._wanted[key] = (value, size)
+            self.wanted_bytes += size
+            return
         if size > self.limit:
             return
         self._kept[key] = (value, size)

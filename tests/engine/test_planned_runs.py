@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import plait
 from plait import Engine, llm, tool, workflow
 from plait.engine.backends.backend import Call
 from plait.engine.row import Row
+from plait.engine.single_flight import SingleFlight
 from plait.testing import FakeBackend, from_function, prompt_text
 
 
@@ -308,6 +310,19 @@ def test_kept_results_go_when_the_last_row_that_wants_them_ends() -> None:
     import plait.dag.workflow
 
     assert asyncio.run(drain()) == (True, False)
+
+
+def test_what_the_plan_knows_to_be_asked_for_again_is_done_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much comes between that nobody asks for again."""
+    few = functools.partial(SingleFlight, limit=1_000)
+    monkeypatch.setattr("plait.engine.planning.SingleFlight", few)
+    rows = [{"topic": t} for t in ("a", *map(str, range(200)), "a")]
+    result, calls = run(draft, rows, disable=["order_rows"])
+    assert calls == 201 and result.outputs[0] == result.outputs[-1]
+    monkeypatch.setattr("plait.engine.planning.SingleFlight", lambda: few(most_wanted=0))
+    assert run(draft, rows, disable=["order_rows"])[1] == 202  # a bound it has
 
 
 def test_names_of_rules_are_checked() -> None:

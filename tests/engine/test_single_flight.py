@@ -134,17 +134,75 @@ async def test_what_is_kept_is_bounded_and_the_longest_unasked_goes_first() -> N
     assert not flights.has("huge") and flights.has("d")
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["join", "leave", "let go", "fail"])),
-                max_size=24))  # fmt: skip
+async def test_results_that_others_are_sure_to_ask_for_stay() -> None:
+    async def text() -> str:
+        return "x" * 1_000
+
+    size = size_of("x" * 1_000)
+    flights = SingleFlight(limit=2 * size, most_wanted=2 * size)
+    await flights.join("a", "", text, wanted=True)
+    for number in range(9):
+        await flights.join(number, "", text)
+    assert flights.has("a") and not await again(flights, "a")
+    assert [n for n in range(9) if flights.has(n)] == [7, 8]
+    await flights.join("b", "", text, wanted=True)
+    await flights.join("c", "", text, wanted=True)  # more than there is room for: like the rest
+    assert all(map(flights.has, "abc")) and not flights.has(7)
+    for number in range(2):
+        await flights.join(number, "", text)
+    assert flights.has("a") and flights.has("b") and not flights.has("c")
+    assert (flights.kept_bytes, flights.wanted_bytes) == (2 * size, 2 * size)
+    flights.drop("a")
+    await flights.join("d", "", text, wanted=True)
+    assert not flights.has("a") and flights.has("d") and flights.wanted_bytes == 2 * size
+    await flights.close()
+    assert not flights.has("b") and flights.kept_bytes == flights.wanted_bytes == 0
+
+
+async def again(flights: SingleFlight, key: str) -> bool:
+    """Whether work is done anew."""
+
+    async def other() -> str:
+        return "other"
+
+    return (await flights.join(key, "", other)).own
+
+
+async def test_work_that_outlives_its_cancelling_is_counted_once() -> None:
+    flights, stubborn = SingleFlight(), asyncio.Event()
+
+    async def work() -> str:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await stubborn.wait()
+        return "x"
+
+    (task,) = await asked(flights, work, 1)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert await again(flights, "key")
+    stubborn.set()
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert flights.kept_bytes == size_of("x")
+
+
+@given(st.lists(st.tuples(
+    st.integers(0, 3), st.sampled_from(["join", "want", "leave", "let go", "fail", "drop"])
+), max_size=24))  # fmt: skip
 def test_every_asker_gets_an_answer_whatever_happens(steps: list[tuple[int, str]]) -> None:
     async def play() -> None:
-        flights = SingleFlight(limit=200)
+        flights = SingleFlight(limit=200, most_wanted=130)
         jobs: dict[int, Job] = {}
         tasks: list[asyncio.Task[Any]] = []
         for key, what in steps:
             job = jobs.setdefault(key, Job(value=key))
-            if what == "join":
-                tasks.append(asyncio.create_task(flights.join(key, "n", job)))
+            if what in ("join", "want"):
+                asks = flights.join(key, "n", job, wanted=what == "want")
+                tasks.append(asyncio.create_task(asks))
+            elif what == "drop":
+                flights.drop(key)
             elif what == "leave" and tasks:
                 tasks[key % len(tasks)].cancel()
             elif what == "let go":
@@ -160,6 +218,8 @@ def test_every_asker_gets_an_answer_whatever_happens(steps: list[tuple[int, str]
         await asyncio.sleep(0)
         assert not any(map(flights.under_way, jobs))
         assert flights.kept_bytes == sum(size for _, size in flights._kept.values()) <= 200
+        assert flights.wanted_bytes == sum(size for _, size in flights._wanted.values()) <= 130
+        assert not set(flights._kept) & set(flights._wanted)
 
     asyncio.run(play())
 

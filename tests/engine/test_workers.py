@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,46 @@ def test_without_a_plan_both_workers_take_calls_of_both_models(two: dict[str, Pa
         done = {name: c.requests for name, c in engine.backend.counters().items()}
     assert shared.outputs == alone.outputs and not shared.failed
     assert done["small on 0"] and done["small on 1"]
+
+
+def test_what_a_plan_has_placed_ends_with_its_run(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"who": str(i % 7), "topic": f"{i}"} for i in range(30)]
+    monkeypatch.setattr("plait.engine.backends.workers.placement_for", apart)
+    with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        assert isinstance(engine.backend, Workers)
+        placed = engine.run(pair, rows)
+        before = {name: c.requests for name, c in engine.backend.counters().items()}
+        hold_back_the_first(engine.backend)
+        streamed = list(engine.stream(pair, iter(rows)))
+        done = {name: c.requests for name, c in engine.backend.counters().items()}
+    assert sorted(before) == ["big on 1", "small on 0"]
+    assert done["small on 0"] > before["small on 0"] and done["small on 1"]
+    assert {row.index: row.output for row in streamed} == dict(enumerate(placed.outputs))
+
+
+def test_a_run_that_is_given_up_before_it_begins_leaves_no_placement(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"who": "a", "topic": "b"}]
+    monkeypatch.setattr("plait.engine.backends.workers.placement_for", apart)
+    for module in ("executor", "together"):
+        monkeypatch.setattr(f"plait.engine.{module}.forewarn", given_up)
+    with Engine(models=two, kv_memory=300_000, devices=["cpu", "cpu"]) as engine:
+        assert isinstance(engine.backend, Workers)
+        dispatch, model = engine.backend._dispatch, engine.backend._sites.name("small")
+        for run in (
+            lambda: engine.run(pair, rows),
+            lambda: engine.run_together([(pair, rows), (sketch, rows)]),
+        ):
+            with pytest.raises((asyncio.CancelledError, CancelledError)):
+                run()
+            assert dispatch.homes.of(model, "sketch") is None
+
+
+async def given_up(*_: object) -> None:
+    raise asyncio.CancelledError
 
 
 def hold_back_the_first(backend: Workers) -> None:
