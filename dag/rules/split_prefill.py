@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..arg import Arg, Lit, Ref, refs
+from ..lengths import CHARS_PER_TOKEN, UNKNOWN_TOKENS, Measure
 from ..nodes import LLMCall, Loop, Map, Node, ToolCall, Workflow
 from ..rewriting import rewrite
-from ..size import UNKNOWN, size_of
+from ..size import size_of, texts_in
 from ..template import Slot, Template
 
 if TYPE_CHECKING:
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
 
 MIN_TOKENS = 64.0
 """A shorter beginning is computed with the rest: one step of the engine does not feel it."""
-CHARS_PER_TOKEN = 4.0
 SAMPLED = 16
 """Rows whose columns are looked at for their lengths."""
 LOOKED = 256
 """Values inside a row's value that are looked at: so many are longer than `MIN_TOKENS`."""
+MEASURED = 1_000
+"""Characters of texts that are measured to learn how long their tokens are."""
 
 Lengths = Mapping[int, float]
-"""Characters of an input's values, on average, by the id of the node: bodies have inputs of the
-same names."""
+"""Tokens of an input's values, on average, by the id of the node: bodies have inputs of the same
+names."""
 
 
 def split_prefill(plan: Plan) -> Plan:
@@ -40,29 +42,43 @@ def split_prefill(plan: Plan) -> Plan:
 
 
 def _split_part(plan: Plan, part: Part) -> Part:
-    change = partial(_split, lengths=_lengths(part))
+    measure = plan.measure or _roughly
+    change = partial(_split, lengths=_lengths(part, measure), measure=measure)
     return rewrite(replace(plan, parts=(part,)), change).parts[0]
 
 
-def _lengths(part: Part) -> Lengths:
+def _roughly(text: str) -> float:
+    return len(text) / CHARS_PER_TOKEN
+
+
+def _lengths(part: Part, measure: Measure) -> Lengths:
     rows = [row for row in islice(part.source, SAMPLED) if row is not None]
     found: dict[int, float] = {}
     for node in part.workflow.inputs:
-        sizes = [size_of((row[node.id],), LOOKED).characters for row in rows if node.id in row]
-        if sizes:
-            found[id(node)] = sum(sizes) / len(sizes)
+        values = [row[node.id] for row in rows if node.id in row]
+        if values:
+            found[id(node)] = sum(_tokens_in(value, measure) for value in values) / len(values)
     return found
 
 
-def _split(workflow: Workflow, lengths: Lengths) -> Workflow:
+def _tokens_in(value: Any, measure: Measure) -> float:
+    """About how many tokens a value takes: as long as those of the texts in it."""
+    characters = size_of((value,), LOOKED).characters
+    text = "".join(text[:MEASURED] for text in texts_in((value,), LOOKED))[:MEASURED]
+    return characters * (measure(text) / len(text) if text else 1 / CHARS_PER_TOKEN)
+
+
+def _split(workflow: Workflow, lengths: Lengths, measure: Measure) -> Workflow:
     depths: dict[str, int] = {}
     nodes: dict[str, Node] = {}
     for id, node in workflow.nodes.items():
         before = max((depths[need] for need in node.needs()), default=0)
         if isinstance(node, LLMCall) and isinstance(node.prompt, Template):
             early = _early(node, node.prompt, depths)
-            known = early is not None and _tokens(node, early, workflow, lengths) >= MIN_TOKENS
-            node = replace(node, early=early) if known else node
+            if early is not None:
+                given = _given(node, workflow, lengths, measure)
+                if _tokens(node.prompt, early, given, measure) >= MIN_TOKENS:
+                    node = replace(node, early=early)
         nodes[id] = node
         depths[id] = before + _calls(node)
     same = all(nodes[id] is node for id, node in workflow.nodes.items())
@@ -93,26 +109,32 @@ def _calls(node: Node) -> int:
     return 0
 
 
-def _tokens(node: LLMCall, early: int, workflow: Workflow, lengths: Lengths) -> float:
-    """About how many tokens go before slot number `early`."""
-    bound, chars, slots = dict(node.bound), 0.0, 0
-    assert isinstance(node.prompt, Template)
-    for message in node.prompt.messages:
+def _tokens(template: Template, early: int, given: Mapping[str, float], measure: Measure) -> float:
+    """About how many tokens go before slot number `early`. `given`: those of every slot."""
+    found, slots = 0.0, 0
+    for message in template.messages:
         for piece in message.parts:
             if not isinstance(piece, Slot):
-                chars += len(piece)
+                found += measure(piece)
                 continue
             if slots == early:
-                return chars / CHARS_PER_TOKEN
+                return found
             slots += 1
-            chars += _chars(bound.get(piece.name), workflow, lengths)
-    return chars / CHARS_PER_TOKEN
+            found += given.get(piece.name, UNKNOWN_TOKENS)
+    return found
 
 
-def _chars(arg: Arg | None, workflow: Workflow, lengths: Lengths) -> float:
+def _given(
+    node: LLMCall, workflow: Workflow, lengths: Lengths, measure: Measure
+) -> Mapping[str, float]:
+    """About how many tokens the arguments of a call take."""
+    return {name: _of_arg(arg, workflow, lengths, measure) for name, arg in node.bound}
+
+
+def _of_arg(arg: Arg, workflow: Workflow, lengths: Lengths, measure: Measure) -> float:
     if isinstance(arg, Lit):
-        return float(len(arg.value)) if type(arg.value) is str else UNKNOWN
+        return measure(arg.value) if type(arg.value) is str else UNKNOWN_TOKENS
     node = workflow.nodes.get(arg.id) if isinstance(arg, Ref) else None
     if isinstance(node, LLMCall):
-        return node.sampling.max_tokens * CHARS_PER_TOKEN
-    return lengths.get(id(node), UNKNOWN)
+        return float(node.sampling.max_tokens)
+    return lengths.get(id(node), UNKNOWN_TOKENS)
