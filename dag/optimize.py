@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from .errors import ConfigError, EngineError, WorkflowError, meant
+from .errors import ConfigError, EngineError, PlaitError, WorkflowError, first_line, meant
 from .logical import Plan
 from .rules import RULES, Rule
 from .verify import Malformed, verify, verify_same
@@ -28,7 +28,7 @@ def optimize(
     """The plan after the rules, without those whose names are in `disable`.
 
     Raises ConfigError for an unknown name, WorkflowError for a plan that is malformed to begin
-    with, and EngineError naming the rule that broke it.
+    with, and EngineError naming the rule that broke it or that raised, which is its cause.
     """
     check_names(disable, rules)
     try:
@@ -38,7 +38,7 @@ def optimize(
     for rule in rules:
         if rule.__name__ in disable:
             continue
-        rewritten = rule(plan)
+        rewritten = _applied(rule, plan)
         try:
             verify(rewritten, plan)
             verify_same(plan, rewritten)
@@ -47,6 +47,18 @@ def optimize(
         observe(rule, plan, rewritten)
         plan = replace(rewritten, rules=(*rewritten.rules, rule.__name__))
     return plan
+
+
+def _applied(rule: Rule, plan: Plan) -> Plan:
+    """What a rule makes of a plan; what it raises is a fault of its own."""
+    try:
+        return rule(plan)
+    except PlaitError:
+        raise
+    except Exception as error:
+        kind, text = type(error).__name__, first_line(error)
+        what = kind if text == kind else f"{kind}: {text}"
+        raise EngineError(f"rule {rule.__name__!r} failed: {what}") from error
 
 
 def check_names(
