@@ -68,3 +68,9 @@ def _contradictions(name: str, node: Node, value: float) -> Iterator[str]:
             yield f"{name}={value:g} contradicts its max_tokens={most}"
         if value < 1:
             yield f"{name}={value:g}: an answer has at least one token"
+    if isinstance(node, ToolCall):
+        timeout, attempts = node.tool.timeout, node.tool.attempts
+        if value > timeout * attempts:
+            often = f", {attempts} attempts at most" if attempts > 1 else ""
+            what = f"{name}={value:g} contradicts its timeout={timeout:g}{often}"
+            yield f"{what}: a run would end such a call"

@@ -6,6 +6,7 @@ Every front end (decorators, YAML, a planner model) compiles to a `Workflow`; ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,10 @@ class ToolSpec:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """JSON schema of its arguments."""
+    timeout: float = math.inf
+    """Seconds that one attempt of a call has."""
+    attempts: int = 1
+    """That a call has at most."""
     run: Any = None
     """The tool itself (`plait.tools.Tool`), opaque to this room."""
 

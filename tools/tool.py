@@ -52,7 +52,7 @@ class Tool(Operator[P, R]):
         self.result = Result(self.name, returns, max_output, self.source)
         self.spec = ToolSpec(
             name=self.name, effect=effect, description=inspect.getdoc(fn) or "",
-            parameters=self.arguments.schema, run=self,
+            parameters=self.arguments.schema, timeout=timeout, attempts=retries + 1, run=self,
         )  # fmt: skip
 
     def _check_options(self) -> None:

@@ -88,6 +88,17 @@ def test_tools_take_the_time_they_took() -> None:
     assert look.draw(0.2) < look.draw(0.9)
 
 
+def test_a_tool_that_is_tried_again_may_take_longer() -> None:
+    @tool(effect="read", timeout=2.0, retries=2)
+    def fetch(text: str) -> str:
+        return text
+
+    graph = as_workflow(fetch)
+    assert list(read_hints(graph, ["fetch=6"]).values()) == [6.0]
+    with pytest.raises(ConfigError, match="fetch=7 contradicts its timeout=2, 3 attempts at most"):
+        read_hints(graph, ["fetch=7"])
+
+
 def test_an_operator_is_known_by_what_it_does_and_not_by_its_place() -> None:
     assert operator_key(NODES["draft"]) == operator_key(NODES["draft_2"])
     longer = replace(DRAFT, sampling=replace(DRAFT.sampling, max_tokens=51))
@@ -110,6 +121,7 @@ def test_hints_are_read() -> None:
         (["draft"], "'draft' is not NODE=NUMBER"),
         (["draft=nan", "look=-1"], "'look=-1' is not"),
         (["draft=0"], "at least one token"),
+        (["look=61"], "look=61 contradicts its timeout=60: a run would end such a call"),
     ],
 )
 def test_hints_that_contradict_are_reported(texts: list[str], told: str) -> None:
