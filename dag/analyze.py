@@ -101,7 +101,9 @@ def _predicted(plan: Plan, cost: Cost | None) -> dict[str, tuple[Numbers, float 
         }
     found: dict[str, tuple[Numbers, float | None]] = {}
     for leaf in plan.prefixes.leaves if plan.prefixes is not None else ():
-        numbers = leaf.calls, round(leaf.computed), leaf.calls * leaf.call.sampling.max_tokens
+        sampling = leaf.call.sampling
+        generated = leaf.calls * sampling.n * sampling.max_tokens
+        numbers = leaf.calls, round(leaf.computed), generated
         others, _ = found.get(leaf.name, (NOTHING, None))  # of another workflow
         calls, prefill, generated = (a + b for a, b in zip(numbers, others, strict=True))
         found[leaf.name] = (calls, prefill, generated), None
@@ -210,16 +212,16 @@ def history(stats: Mapping[str, Any], plan: Plan) -> tuple[dict[str, float], dic
         counted = stats.get("nodes", {}).get(name)
         made = counted["calls"] - counted.get("merged", 0) if counted else 0
         if made and isinstance(node, LLMCall):
-            lengths[node.id].append((counted["completion_tokens"], _answered(counted, node, made)))
+            lengths[node.id].append((counted["completion_tokens"], _answers(counted, node, made)))
         if made and isinstance(node, ToolCall):
             tools[node.id].append((counted["seconds"], made))
     return _means(lengths), _means(tools)
 
 
-def _answered(counted: Mapping[str, Any], node: LLMCall, made: int) -> float:
-    """Of the calls made, those that have answers: what is refused has none."""
+def _answers(counted: Mapping[str, Any], node: LLMCall, made: int) -> float:
+    """Those that the calls made have got: what is refused has none."""
     answers = counted.get("seen", {}).get("answers")
-    return Sketch.of(answers).count / node.sampling.n if answers else made
+    return Sketch.of(answers).count if answers else made * node.sampling.n
 
 
 def _means(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, float]:

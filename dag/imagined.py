@@ -7,14 +7,14 @@ many tokens it will have. A prompt becomes token ids that agree as far as the re
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .arg import Arg, Fill, Lit, Rec, Ref, Seq
 from .errors import OutputError
 from .keys import Unkeyed, value_key
 from .messages import Role
-from .template import Path, Slot, Template, Text, in_prompt, project
+from .template import Path, Slot, Template, Text, project
 
 UNKNOWN: Any = object()
 """Stands for what a value is when that is not known."""
@@ -38,6 +38,16 @@ class Imagined:
     tokens: float = 0.0
     """When it is not known what it is."""
     known: Any = UNKNOWN
+    items: tuple[Imagined, ...] | None = None
+    """Of a list that has been put together of these."""
+
+    def inside(self, path: Path) -> tuple[Imagined, Path]:
+        """The item that a path leads to, and what is left of the path."""
+        items = self.items or ()
+        match path:
+            case (int(place), *rest) if -len(items) <= place < len(items):
+                return items[place].inside(tuple(rest))
+        return self, path
 
 
 Frame = Callable[[tuple[Role, ...]], Sequence[Sequence[int]]]
@@ -80,6 +90,9 @@ class Imagination:
 
     def part(self, of: Imagined, path: Path, share: float) -> Imagined:
         """A part of a value; of one that is not known, this share of its tokens."""
+        of, path = of.inside(path)
+        if not path:
+            return of
         if of.known is not UNKNOWN:
             try:
                 return self.given(project(of.known, path))
@@ -98,7 +111,7 @@ class Imagination:
                 found = [self.resolve(item, values) for item in items]
                 if all(v.known is not UNKNOWN for v in found):
                     return self.given(kind(v.known for v in found))
-                return self._joined(kind, found)
+                return self.joined(found, kind)
             case Rec(pairs):
                 named = {key: self.resolve(item, values) for key, item in pairs}
                 if all(v.known is not UNKNOWN for v in named.values()):
@@ -107,15 +120,17 @@ class Imagination:
             case Fill(text, bound):
                 named = {name: self.resolve(item, values) for name, item in bound}
                 if all(v.known is not UNKNOWN for v in named.values()):
-                    try:
-                        return self.given(text.render({k: v.known for k, v in named.items()}))
-                    except (OutputError, ValueError, TypeError):
-                        pass
+                    shown = [p if isinstance(p, str) else self._shown(p, named) for p in text.parts]
+                    return self.given("".join(s for s in shown if s is not None))
                 tokens = len(self.text(text, named))
                 key = ("fill", text, tuple(v.number for v in named.values()))
                 return Imagined(self.number(key), tokens)
 
-    def _joined(self, kind: Hashable, items: list[Imagined]) -> Imagined:
+    def joined(self, items: Sequence[Imagined], kind: type = list) -> Imagined:
+        """A list of these."""
+        return replace(self._joined(kind, items), items=tuple(items))
+
+    def _joined(self, kind: Hashable, items: Sequence[Imagined]) -> Imagined:
         tokens = sum(len(self.ids(item)) + 2 for item in items)
         return Imagined(self.number((kind, tuple(v.number for v in items))), tokens)
 
@@ -151,9 +166,13 @@ class Imagination:
                 known += shown
                 continue
             assert isinstance(part, Slot)
-            value = values[part.name]
-            key = ("slot", value.number, part.path, part.conversion, part.spec)
-            out += [*self.encoded(known), *self.made_up(key, round(value.tokens))]
+            value, path = values[part.name].inside(part.path)
+            out += self.encoded(known)
+            if value.known is UNKNOWN:
+                key = ("slot", value.number, path, part.conversion, part.spec)
+                out += self.made_up(key, round(value.tokens))
+            else:
+                out += self.ids(self.part(value, path, 1.0))
             known = ""
         return out + list(self.encoded(known))
 
@@ -161,15 +180,12 @@ class Imagination:
         """Characters of a value as text."""
         if value.known is UNKNOWN:
             return value.tokens * self.characters
-        try:
-            return len(in_prompt(value.known))
-        except Exception:  # of the value's own class
-            return 0.0
+        return len(self._said(value.known))
 
     def ids(self, value: Imagined) -> Sequence[int]:
         """Token ids of a value as text."""
         if value.known is not UNKNOWN:
-            return self.encoded(in_prompt(value.known))
+            return self.encoded(self._said(value.known))
         return self.made_up(("slot", value.number, (), "", ""), round(value.tokens))
 
     def made_up(self, key: Hashable, count: int) -> range:
@@ -190,10 +206,10 @@ class Imagination:
             return ""
         if value.known is UNKNOWN:
             return None
-        try:
-            return slot.render({slot.name: value.known})
-        except (OutputError, ValueError, TypeError):
-            return ""  # the row will fail; its prompt is never made
+        return slot.shown({slot.name: value.known}) or ""  # without any the row will fail
+
+    def _said(self, value: Any) -> str:
+        return Slot("value").shown({"value": value}) or ""
 
     def _guess_frame(self, roles: tuple[Role, ...]) -> Sequence[Sequence[int]]:
         return [*(self.made_up(("role", role), FRAME) for role in roles), ()]

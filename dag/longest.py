@@ -92,7 +92,7 @@ def longest_answers(plan: Plan, profile: Profile, model: str) -> float:
     def own(name: str, node: Node) -> float:
         if not isinstance(node, LLMCall) or node.model != model:
             return 0.0
-        return profile.generated(node)
+        return profile.serial(node)
 
     ends = (chain_of(part.workflow, own) for part in plan.parts)
     return max((length for length, _ in ends), default=0.0)
@@ -124,9 +124,9 @@ def _seconds_of(profile: Profile, prompts: Mapping[str, float]) -> Own:
             return profile.tool(node)
         if not isinstance(node, LLMCall):
             return 0.0
-        costs, length = profile.costs[node.model], profile.generated(node)
-        prompt = prompts.get(name, 0.0)
-        reading = length * (prompt + length / 2) * costs.kv_token
-        return prompt * costs.token + length * (costs.step + costs.decode_row) + reading
+        costs, prompt = profile.costs[node.model], prompts.get(name, 0.0)
+        steps = profile.serial(node) * costs.step
+        rows = profile.generated(node) * costs.decode_row
+        return prompt * costs.token + steps + rows + profile.read(node, prompt) * costs.kv_token
 
     return own

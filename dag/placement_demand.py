@@ -53,7 +53,8 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
         turns = [s for s in work if s.partition("#")[0] == top and steps.models[s] == model]
         for step in turns:  # a body that asks for a model several times does so in several steps
             work[step] += seconds_of(leaf, profile) / len(turns)
-            batches[step] += max(leaf.computed / BATCH, leaf.calls / profile.running) / len(turns)
+            rows = leaf.calls * leaf.call.sampling.n
+            batches[step] += max(leaf.computed / BATCH, rows / profile.running) / len(turns)
             calls[step] += leaf.calls
     models = {names[alias]: alias for alias in reversed(plan.models)}
     loads = {model: profile.costs[alias].load for model, alias in models.items()}
@@ -66,9 +67,10 @@ def demand_of(plan: Plan, profile: Profile, machine: Machine) -> Demand | None:
 def seconds_of(leaf: LeafCost, profile: Profile) -> float:
     """Seconds that one worker needs for an LLM node over all rows."""
     node = leaf.call
-    costs, length = profile.costs[node.model], profile.generated(node)
-    prompt, tokens = leaf.merged / max(1, leaf.calls), leaf.calls * length
+    costs, tokens = profile.costs[node.model], leaf.calls * profile.generated(node)
+    prompt = leaf.merged / max(1, leaf.calls)
     reading = leaf.computed * (costs.token + costs.token_context * prompt / 2)
-    writing = tokens * (costs.decode_row + costs.kv_token * (prompt + length / 2))
-    steps = max(length, tokens / profile.running) if leaf.calls else 0.0
+    read = leaf.calls * profile.read(node, prompt)
+    writing = tokens * costs.decode_row + read * costs.kv_token
+    steps = max(profile.serial(node), tokens / profile.running) if leaf.calls else 0.0
     return reading + writing + steps * costs.step

@@ -85,6 +85,11 @@ class Prefixes:
     groups: tuple[Group, ...] = ()
     """Nodes with values in their prompts, those whose rows save most tokens by sharing first."""
 
+    @property
+    def requested(self) -> float:
+        """Prompt tokens of the requests that calls become: one for each generation."""
+        return sum(leaf.merged * leaf.call.sampling.n for leaf in self.leaves)
+
     def vertices(self) -> Iterator[Vertex]:
         """Every vertex, parents first."""
         stack = list(self.roots[::-1])

@@ -53,7 +53,7 @@ def cost_of(
     cost = _with(mean, rehearsed, plan, profile) if rehearsed is not None else mean
     nodes = [leaf.call for leaf in plan.prefixes.leaves] if plan.prefixes is not None else []
     known = {profile.known(node) for node in nodes}
-    measured = all(getattr(profile.costs[m], "matmul_peak", 0.0) for m in plan.models)
+    measured = all(profile.costs[m].matmul_peak for m in plan.models)
     doubt = MEASURED if measured else ASSUMED
     return replace(
         cost,
@@ -138,14 +138,9 @@ def _moves(used: Sequence[Used], costs: Sequence[Costs]) -> tuple[float, float]:
     if any(u.host_tokens for u in used):
         return sum(u.offload_seconds for u in used), sum(u.restore_seconds for u in used)
     evicted = sum(u.evicted_tokens for u in used)
-    out, back = (max((_rate(c, n) for c in costs), default=0.0) for n in ("offload", "restore"))
+    out = max((c.kv_bytes / c.offload for c in costs), default=0.0)
+    back = max((c.kv_bytes / c.restore for c in costs), default=0.0)
     return evicted * out, evicted * back
-
-
-def _rate(costs: Costs, name: str) -> float:
-    """Seconds to copy one token to the host or back."""
-    rate: float = getattr(costs, name, 0.0)
-    return costs.kv_bytes / rate if rate else 0.0
 
 
 def _loads(plan: Plan, profile: Profile) -> tuple[str, ...]:
@@ -171,14 +166,13 @@ class _Work:
     def of(cls, plan: Plan, profile: Profile, model: str, chain: float) -> _Work:
         work, longest = cls(), chain
         for leaf, node in _leaves(plan, model):
-            length = profile.generated(node)
             prompt = leaf.merged / leaf.calls if leaf.calls else 0.0
             work = replace(
                 work,
                 tokens=work.tokens + leaf.computed,
                 attended=work.attended + leaf.computed * prompt / 2,
-                generated=work.generated + leaf.calls * length,
-                kv_read=work.kv_read + leaf.calls * length * (prompt + length / 2),
+                generated=work.generated + leaf.calls * profile.generated(node),
+                kv_read=work.kv_read + leaf.calls * profile.read(node, prompt),
             )
         return replace(work, steps=max(longest, work.generated / profile.running))
 

@@ -27,6 +27,20 @@ class Costs(Protocol):
     def kv_bytes(self) -> int: ...
     @property
     def load(self) -> float: ...
+    @property
+    def offload(self) -> float:
+        """Bytes per second from device to host."""
+        ...
+
+    @property
+    def restore(self) -> float:
+        """Bytes per second from host to device."""
+        ...
+
+    @property
+    def matmul_peak(self) -> float:
+        """FLOP/s of the fastest product measured; 0 where nothing was."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +68,20 @@ class Profile:
         """Tokens of an answer."""
         return self.lengths.get(node.id) or self._of(self.estimates.answer(node))
 
-    def generated(self, node: LLMCall) -> float:
-        """Tokens that a call generates: those of an answer for every turn that is expected. What
-        is said in one is there already when the next one begins, and what its tools do takes no
-        time, as in a rehearsal."""
+    def serial(self, node: LLMCall) -> float:
+        """Tokens that a call generates one after the other: those of an answer for every turn that
+        is expected. What is said in one is there already when the next one begins, and what its
+        tools do takes no time, as in a rehearsal."""
         turns = min(TURNS, node.max_turns) if isinstance(node, Agent) else 1
         return turns * self.length(node)
+
+    def generated(self, node: LLMCall) -> float:
+        """Tokens that a call generates: its generations are decoded side by side."""
+        return node.sampling.n * self.serial(node)
+
+    def read(self, node: LLMCall, prompt: float) -> float:
+        """KV tokens that the steps of a call read: its prompt once for all its generations."""
+        return self.serial(node) * (prompt + self.generated(node) / 2)
 
     def tool(self, node: ToolCall) -> float:
         """Seconds of a tool."""

@@ -16,31 +16,23 @@ from itertools import count
 from .ahead import Ahead
 from .dispatching import Dispatching
 from .estimates import Estimates
-from .expected import expected
 from .identity import row_id
 from .imagined import Imagination, Imagined
 from .logical import Plan, positions
 from .names import counted_name
-from .nodes import Agent, LLMCall, Node, ToolCall
+from .nodes import LLMCall, Node, ToolCall
 from .numbering import Row
-from .observed import Sketch
-from .rehearsed import Outgrown, Rehearsed, Tasks
+from .rehearsed import Rehearsed, Tasks
+from .rehearsed_calls import Calls
 from .rehearsed_device import Device
 from .rehearsed_fleet import Fleet
 from .rehearsed_heads import Heads
 from .rehearsed_nodes import Nodes
 from .rehearsed_row import Act
 from .rehearsed_values import Values
-from .rehearsed_worker import Asked
-from .serving import Ask, Done, Serving
+from .serving import Serving
 from .standing import Room, Standing
 from .template import Template
-
-LATENCY = 0.001
-"""Seconds between the end of a call and the begin of those that waited for it."""
-ASKING = 0.0001
-"""Seconds that it takes to ask for one call: of calls that can begin together the first is computed
-before the others have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,6 @@ class Rehearsal:
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._numbers = count()
         self._flights: dict[Hashable, Imagined | list[Callable[[Imagined], None]]] = {}
         self._source = iter(
             (number, place) for number, part in enumerate(plan.parts) for place in positions(part)
@@ -92,11 +83,7 @@ class Rehearsal:
         self._admitting = False
         several = len(plan.models) > 1
         self._ahead = [Ahead(part.workflow) if several else None for part in plan.parts]
-        self.fleet, self.heads = Fleet(self), Heads(self)
-        self._free = 0.0
-        """When the next call can be asked for."""
-        self._answers: dict[str, Sketch] = {}
-        """By the name a node is counted under."""
+        self.fleet, self.heads, self.calls = Fleet(self), Heads(self), Calls(self)
 
     def run(self) -> Rehearsed:
         """Rehearse."""
@@ -190,43 +177,6 @@ class Rehearsal:
 
     def counted(self, act: Act, node: Node) -> Tasks:
         return self.found.nodes.setdefault(counted_name(act.way, node.id), Tasks())
-
-    def generate(self, node: LLMCall, prompt: Sequence[int], first: int | None, value: Imagined,
-                 act: Act, then: Callable[[Imagined], None]) -> None:  # fmt: skip
-        """One LLM call, whose answer is this value. `first`: see `Ask`."""
-        counted, began = self.counted(act, node), self.now
-        length = max(1, min(round(value.tokens), node.sampling.max_tokens))
-        answer = self.imagination.made_up(("slot", value.number, (), "", ""), length)
-        seen, most = self.nodes.operator(node).seen, node.sampling.max_tokens
-        answers = self._answers.setdefault(counted_name(act.way, node.id), Sketch())
-        room = expected(answers, seen.answers if seen is not None else None, most) or most
-        ask = Ask(prompt, answer, room, -float(act.row.rank), first)
-        counted.prompt += len(prompt)
-        counted.generated += length
-
-        def over() -> None:
-            act.row.moves(calls=-1)
-            then(value)
-
-        def done(end: Done) -> None:
-            answers.add(length)
-            counted.computed += end.computed
-            counted.seconds += self.now - began
-            if end.room is not None and self.found.outgrown is None:
-                name, tokens = counted_name(act.way, node.id), len(prompt) + length
-                row, place = act.row.row, act.row.place
-                self.found.outgrown = Outgrown(name, node.model, row, place, tokens, end.room)
-            self.at(LATENCY, over)
-
-        act.row.moves(calls=1)
-        step = "/".join((*act.way, node.id))
-        talk = (act, node.id) if isinstance(node, Agent) else None
-        asked = Asked(next(self._numbers), node.model, ask, step, act.row, done, talk=talk)
-        delay, self._free = max(0.0, self._free - self.now), max(self.now, self._free) + ASKING
-        if delay:
-            self.at(delay, lambda: self.fleet.ask(asked))
-        else:
-            self.fleet.ask(asked)
 
     def use(self, node: ToolCall, value: Imagined, act: Act,
             then: Callable[[Imagined], None]) -> None:  # fmt: skip

@@ -155,21 +155,22 @@ class Act:
         prompt, first = list(self.world.values.prompt(node, values)), self.world.first(node, values)
         left = min(TURNS, node.max_turns) if isinstance(node, Agent) else 1
 
-        def turn(said: Imagined | None) -> None:
+        def turn() -> None:
             nonlocal left
-            if said is not None:
-                prompt.extend(self.world.imagination.ids(said))
-            if not left:
-                assert said is not None
-                then(said)
-                return
-            if said is not None:  # asking counts a call; a run counts every turn
-                self.world.counted(self, node).calls += 1
             left -= 1
-            answer = self.world.values.answer(node, self._key(node), left)
-            self.world.generate(node, tuple(prompt), first, answer, self, turn)
+            said = self.world.values.answers(node, self._key(node), left)
 
-        turn(None)
+            def over() -> None:
+                if not left:
+                    then(said[0] if node.sampling.n == 1 else self.world.imagination.joined(said))
+                    return
+                self.world.counted(self, node).calls += 1  # a run counts every turn
+                prompt.extend(self.world.imagination.ids(said[0]))
+                turn()
+
+            self.world.calls.make(node, tuple(prompt), first, said, self, over)
+
+        turn()
 
     def _branch(self, node: Branch, then: Then) -> None:
         """The side that a known condition takes; each in turn where it is not known."""
@@ -191,10 +192,7 @@ class Act:
                 finish()
 
         def finish() -> None:
-            found = [results[i] for i in range(len(items))]
-            tokens = sum(len(imagination.ids(v)) + 2 for v in found)
-            number = imagination.number(("items", tuple(v.number for v in found)))
-            then(Imagined(number, tokens))
+            then(imagination.joined([results[i] for i in range(len(items))]))
 
         if not items:
             finish()
@@ -212,6 +210,8 @@ class Act:
         imagination = self.world.imagination
         if isinstance(of.known, list | tuple):
             return [imagination.given(item) for item in of.known[:most]]
+        if of.items is not None:
+            return of.items[:most]
         width = min(WIDTH, most)
         numbers = (imagination.number(("item", of.number, i)) for i in range(width))
         return [Imagined(number, of.tokens / width) for number in numbers]

@@ -33,10 +33,13 @@ class Values:
         code = self._imagination.made_up(("code", node.name), UNRENDERED)
         return [*code, *chain.from_iterable(shown)]
 
-    def answer(self, node: LLMCall, key: Hashable | None, turn: int) -> Imagined:
-        """What a call will say: as long as its operator's answers are."""
-        length = self._nodes.operator(node).draw(self._place(node.id))
-        return Imagined(self._outcome(node, key, turn), length)
+    def answers(self, node: LLMCall, key: Hashable | None, turn: int) -> list[Imagined]:
+        """What a call will say, by generation: as long as its operator's answers are."""
+        operator = self._nodes.operator(node)
+        return [
+            Imagined(self._outcome(node, key, (turn, index)), operator.draw(self._place(node.id)))
+            for index in range(node.sampling.n)
+        ]
 
     def result(
         self, node: ToolCall, key: Hashable | None, values: Mapping[str, Imagined]
@@ -51,13 +54,13 @@ class Values:
         """How long a tool will take."""
         return max(0.0, self._nodes.operator(node).draw(self._place(node.id)))
 
-    def _outcome(self, node: LLMCall | ToolCall, key: Hashable | None, turn: int = 0) -> int:
+    def _outcome(self, node: LLMCall | ToolCall, key: Hashable | None, which: Hashable = 0) -> int:
         """The number of a value: one of as many as its operator has been seen to give."""
         imagination, operator = self._imagination, self._nodes.operator(node)
         if math.isfinite(operator.pool):
             drawn = int(self._place(f"value of {node.id}") * operator.pool)
             return imagination.number(("pool", operator.key, drawn))
-        return imagination.fresh() if key is None else imagination.number((key, turn))
+        return imagination.fresh() if key is None else imagination.number((key, which))
 
     def _place(self, what: str) -> float:
         """A place among all values of a kind, in 0 to 1, evenly over the calls."""

@@ -30,7 +30,7 @@ class Expected:
     calls: int
     """That are made; equal ones once."""
     most: int
-    """Tokens of an answer."""
+    """Tokens of a call's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def expected(plan: Plan) -> tuple[Expected, ...]:
     if any(isinstance(leaf.call, Agent) for leaf in prefixes.leaves):
         return ()
     return tuple(
-        Expected(leaf.name, leaf.calls, leaf.call.sampling.max_tokens) for leaf in prefixes.leaves
+        Expected(leaf.name, leaf.calls, leaf.call.sampling.n * leaf.call.sampling.max_tokens)
+        for leaf in prefixes.leaves
     )
 
 

@@ -18,10 +18,10 @@ class Ask:
     """One LLM call of a rehearsal. Token ids are made up; equal ones are equal texts."""
 
     prompt: Sequence[int]
-    answer: Sequence[int]
-    """What it will generate."""
+    answers: Sequence[Sequence[int]]
+    """What it will generate, side by side: one for each of its generations."""
     room: int
-    """Tokens it is expected to generate, for which admission makes room."""
+    """Tokens that each is expected to have, for which admission makes room."""
     priority: float = 0.0
     first: int | None = None
     """Tokens up to the end of the prompt's first message; None for all."""
@@ -33,7 +33,8 @@ class Done:
 
     number: int
     computed: int
-    """Prompt tokens that were not in the cache."""
+    """Prompt tokens that were not in the cache. Of several generations the first computes the
+    prompt, and the others find it there."""
     room: int | None = None
     """Tokens that the KV memory holds, for a call that is over because it needs more."""
 
@@ -90,7 +91,7 @@ class Serving(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Calls that have not begun."""
+        """Requests that have not begun: one for each generation of a call."""
         ...
 
     def add(self, number: int, ask: Ask, now: float) -> None:

@@ -20,7 +20,7 @@ from .estimates import Estimate, Estimates, operator_key
 from .imagined import Imagination
 from .logical import Plan, positions
 from .names import named_nodes
-from .nodes import Const, LLMCall, ToolCall
+from .nodes import Const, LLMCall, Node, ToolCall
 from .numbering import Row
 from .ordering import Order, search
 from .placement import Placement
@@ -77,7 +77,7 @@ def tried(
     first = trial.begin(own)
     if others or _loses(first):
         run = first.seconds if seconds < inf else inf
-        trial.most = max(1, min(ORDERS, _affords(share * run, *_work(first))))
+        trial.most = max(1, min(ORDERS, _affords(share * run, *_work(plan, first))))
     least, trial.place, best = _best(trial, own)
     if least > first.seconds * (1 - GAIN):
         trial.place, best = 0, own
@@ -109,9 +109,10 @@ def may_try(
         if step.calls is None or length.known == "limit":
             return False
         made = step.calls if step.merged is None else step.merged
-        calls += made
-        generated += made * length.mean if isinstance(node, LLMCall) else 0.0
-    work = calls, plan.prefixes.merged, generated
+        requests = made * _generations(node)
+        calls += requests
+        generated += requests * length.mean if isinstance(node, LLMCall) else 0.0
+    work = calls, plan.prefixes.requested, generated
     if _affords(BUDGET, *work) < LEAST or not _affords(budget, *work):
         return False
     values = [node.value for node in nodes.values() if isinstance(node, Const)]
@@ -151,11 +152,17 @@ def _loses(first: Rehearsed) -> bool:
     return evicted or first.waited > LOST * first.seconds
 
 
-def _work(found: Rehearsed) -> tuple[float, float, float]:
-    """Calls, prompt tokens and tokens of answers of one rehearsal."""
-    tasks = found.nodes.values()
-    calls = sum(task.calls - task.merged for task in tasks)
-    return calls, sum(task.prompt for task in tasks), sum(task.generated for task in tasks)
+def _work(plan: Plan, found: Rehearsed) -> tuple[float, float, float]:
+    """Calls, prompt tokens and tokens of answers of one rehearsal; a generation is a call here."""
+    nodes = dict(named_nodes(plan.parts[0].workflow))
+    tasks = [(task, _generations(nodes[name])) for name, task in found.nodes.items()]
+    calls = sum((task.calls - task.merged) * n for task, n in tasks)
+    prompts = sum(task.prompt * n for task, n in tasks)
+    return calls, prompts, sum(task.generated for task, _ in tasks)
+
+
+def _generations(node: Node) -> int:
+    return node.sampling.n if isinstance(node, LLMCall) else 1
 
 
 def _affords(budget: float, calls: float, prompts: float, generated: float) -> int:

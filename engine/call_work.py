@@ -24,12 +24,14 @@ def work_of(costs: Costs, prompt: float, answer: float, kv_tokens: float | None 
 
 
 def work_seconds(
-    costs: Costs, prefill: float, prompt: float, generated: float, length: float, steps: float
-) -> float:
+    costs: Costs, prefill: float, prompt: float, generated: float, length: float, steps: float,
+    n: int = 1,
+) -> float:  # fmt: skip
     """Engine seconds of a node: `prefill` tokens computed of prompts of `prompt` tokens, and
-    `generated` tokens in answers of `length`, with `steps` engine steps per token."""
+    `generated` tokens in answers of `length`, `n` behind each prompt, with `steps` engine steps per
+    token."""
     reading = prefill * (costs.token + costs.token_context * prompt / 2)
-    each = steps * costs.step + costs.decode_row + (prompt + length / 2) * costs.kv_token
+    each = steps * costs.step + costs.decode_row + (prompt / n + length / 2) * costs.kv_token
     return reading + generated * each
 
 

@@ -109,7 +109,7 @@ def _nodes(
         node = leaf.call
         seconds = work_seconds(
             profile.costs[node.model], leaf.computed, leaf.merged / max(1, leaf.calls),
-            leaf.calls * profile.generated(node), profile.generated(node), per_token,
+            leaf.calls * profile.generated(node), profile.serial(node), per_token, node.sampling.n,
         )  # fmt: skip
         yield leaf.name, NodeCost(
             leaf.calls, round(leaf.asked), round(leaf.computed),

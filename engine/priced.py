@@ -194,7 +194,7 @@ def _part(
     calls = plan.calls()[0] + plan.calls(tools=True)[0]
     share = min(
         REHEARSED_TOKENS / max(1.0, cost_of(plan, profile).decode_tokens),
-        REHEARSED_PROMPTS / max(1.0, plan.prefixes.merged),
+        REHEARSED_PROMPTS / max(1.0, plan.prefixes.requested),
         REHEARSED_CALLS / max(1, plan.rows, calls),
     )
     if share >= 1.0:

@@ -6,6 +6,7 @@ No forwards, no torch: KV is never moved, and a step takes as long as its costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
@@ -40,22 +41,34 @@ class NoKV:
     def offload(self, device: Sequence[int], host: Sequence[int]) -> None:
         tokens = len(device) * self._page_size
         self._used.offloaded_tokens += tokens
-        self._used.offload_seconds += self._took(tokens, "offload")
+        self._used.offload_seconds += self._took(tokens, self._costs.offload)
 
     def restore(self, host: Sequence[int], device: Sequence[int]) -> None:
         tokens = len(host) * self._page_size
         self._used.restored_tokens += tokens
-        self._used.restore_seconds += self._took(tokens, "restore")
+        self._used.restore_seconds += self._took(tokens, self._costs.restore)
 
     def passed(self) -> float:
         """Seconds of moves since it was asked last: steps wait for them."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
-    def _took(self, tokens: int, rate: str) -> float:
-        seconds: float = tokens * self._costs.kv_bytes / getattr(self._costs, rate)
+    def _took(self, tokens: int, rate: float) -> float:
+        seconds = tokens * self._costs.kv_bytes / rate
         self._seconds += seconds
         return seconds
+
+
+@dataclass(slots=True)
+class Call:
+    """A call under way: a request for each of its generations, as in an engine."""
+
+    number: int
+    answers: Sequence[Sequence[int]]
+    requests: dict[int, Request] = field(default_factory=dict)
+    """Those that have not ended, by number."""
+    computed: int = 0
+    """Prompt tokens that the first of them did not find in the cache."""
 
 
 class Rehearsing:
@@ -70,11 +83,12 @@ class Rehearsing:
         self._pages, self._host_pages, self._page_size = pages, host_pages, page_size
         self._limits = limits or Limits(batch_tokens=2048, running=256)
         self._mover = NoKV(costs, page_size, self.used)
-        self._asks: dict[int, Ask] = {}
-        self._requests: dict[int, Request] = {}
+        self._calls: dict[int, Call] = {}
+        self._call_of: dict[int, Call] = {}
+        """By the numbers of requests."""
         self._evicted = 0
-        self._numbers = count(1 << 60)
-        """Of requests that compute beginnings; they come after all calls."""
+        self._numbers, self._beginnings = count(), count(1 << 60)
+        """Of requests; those that compute beginnings come after all others."""
         self.unload()
 
     def unload(self) -> None:
@@ -97,30 +111,29 @@ class Rehearsing:
 
     @property
     def busy(self) -> bool:
-        return self._calls or self._warming.waiting
-
-    @property
-    def _calls(self) -> bool:
-        return bool(self._scheduler.running) or self._scheduler.waiting > 0
+        return bool(self._calls) or self._warming.waiting
 
     @property
     def waiting(self) -> int:
         return self._scheduler.waiting
 
     def add(self, number: int, ask: Ask, now: float) -> None:
-        prompt = tuple(ask.prompt)
-        self._asks[number] = ask
-        request = self._requests[number] = Request(
-            number, prompt, PLAIN, 0, now, ask.priority,
-            limit=len(prompt) + len(ask.answer), expected=len(prompt) + ask.room,
-        )  # fmt: skip
-        self._scheduler.add(request)
+        prompt, call = tuple(ask.prompt), Call(number, ask.answers)
+        self._calls[number] = call
+        for index, answer in enumerate(ask.answers):
+            request = Request(
+                next(self._numbers), prompt, PLAIN, 0, now, ask.priority, index=index,
+                limit=len(prompt) + len(answer), expected=len(prompt) + ask.room,
+            )  # fmt: skip
+            call.requests[request.number] = request
+            self._call_of[request.number] = call
+            self._scheduler.add(request)
 
     def drop(self, number: int, now: float) -> bool:
-        request = self._requests.get(number)
-        if request is not None:
-            self._forget(request, now)
-        return request is not None
+        call = self._calls.get(number)
+        for request in list(call.requests.values()) if call is not None else ():
+            self._end(request, now)
+        return call is not None
 
     def warm(
         self, tokens: Sequence[int], now: float, awaited: Sequence[Times] = ()
@@ -136,8 +149,9 @@ class Rehearsing:
         return lambda now: warming.release(head, now)
 
     def step(self, now: float) -> Stepped:
-        self._warming.begin(self._numbers, now)
-        stepped = self._step(now) if self._calls else Stepped(0.0, ())
+        self._warming.begin(self._beginnings, now)
+        asked = self._scheduler.running or self._scheduler.waiting
+        stepped = self._step(now) if asked else Stepped(0.0, ())
         self._warming.end(now + stepped.seconds)
         return stepped
 
@@ -149,25 +163,33 @@ class Rehearsing:
             if stuck.request.warm:
                 scheduler.remove(stuck.request, now, keep=False)
                 return Stepped(0.0, ())
-            self._forget(stuck.request, now)
+            number = self._call_of[stuck.request.number].number
+            self.drop(number, now)
             self.used.failed += 1
-            return Stepped(0.0, (Done(stuck.request.number, 0, self._pages * self._page_size),))
+            return Stepped(0.0, (Done(number, 0, self.kv_tokens),))
         seconds = self._seconds(chunks) + self._mover.passed()
         end = now + seconds
         sampled = [c.request for c in chunks if c.samples]
         scheduler.commit(chunks, end)
         done = []
         for request in sampled:
-            request.tokens.append(self._asks[request.number].answer[request.generated])
+            call = self._call_of[request.number]
+            request.tokens.append(call.answers[request.index][request.generated])
             if len(request.tokens) >= request.limit:
-                self._forget(request, end)
-                done.append(Done(request.number, len(request.prompt) - (request.cached or 0)))
+                self._end(request, end)
+                if not call.requests:
+                    done.append(Done(call.number, call.computed))
         self.used.evicted_tokens = self._evicted + scheduler.holdings.evicted_tokens
         return Stepped(seconds, tuple(done))
 
-    def _forget(self, request: Request, now: float) -> None:
+    def _end(self, request: Request, now: float) -> None:
         self._scheduler.remove(request, now)
-        del self._asks[request.number], self._requests[request.number]
+        call = self._call_of.pop(request.number)
+        if request.index == 0:
+            call.computed = len(request.prompt) - (request.cached or 0)
+        del call.requests[request.number]
+        if not call.requests:
+            del self._calls[call.number]
 
     def _seconds(self, chunks: list[Chunk]) -> float:
         """How long the step takes, counted on the way."""

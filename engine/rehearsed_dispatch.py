@@ -40,7 +40,7 @@ class RehearsedDispatch:
         talk: Hashable = None,
     ) -> int:  # fmt: skip
         if number not in self._calls:
-            seconds = self._work(model, len(ask.prompt), ask.room)
+            seconds = self._work(model, len(ask.prompt), ask.room * len(ask.answers))
             end = self._beginning if ask.first is None else min(ask.first, self._beginning)
             key = (model, tuple(ask.prompt[:end]))
             ticket = Ticket(model, step, key, talk, talk is not None, seconds, ask.priority)
@@ -59,7 +59,8 @@ class RehearsedDispatch:
             self._dispatch.ends(ticket)
             return
         ticket.taken = None  # it has ended where it was
-        self._dispatch.ends(ticket, self._work(ticket.model, done.computed, len(ask.answer)))
+        answers = sum(map(len, ask.answers))
+        self._dispatch.ends(ticket, self._work(ticket.model, done.computed, answers))
         del self._calls[number], self._numbers[ticket]
 
     def idle(self, worker: int) -> bool:

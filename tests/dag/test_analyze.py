@@ -176,4 +176,4 @@ def test_a_call_that_was_refused_has_no_length() -> None:
         answers.add(tokens)
     counted = ran(calls=9, prompt=40, answers=40) | {"seen": {"answers": answers.as_json()}}
     plan = make_plan(as_workflow(ask), [{"text": "a"}])
-    assert history(stats(ask=counted), plan)[0] == {"ask": 40 / 2}
+    assert history(stats(ask=counted), plan)[0] == {"ask": 40 / 4}

@@ -15,6 +15,7 @@ from plait.dag.analyze import analysis, compare, history
 from plait.dag.cost import Cost
 from plait.dag.explain import told_cost
 from plait.dag.longest import critical_path
+from plait.dag.placement_demand import seconds_of
 from plait.dag.plan import Plan, make_plan
 from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
@@ -34,6 +35,9 @@ class Flat:
     kv_token: float = 0.0
     kv_bytes: int = 100
     load: float = 3.0
+    offload: float = 1e9
+    restore: float = 1e9
+    matmul_peak: float = 0.0
 
 
 PROFILE = Profile({"default": Flat(), "big": Flat(step=0.1)}, loaded=frozenset({"default"}))
@@ -71,6 +75,39 @@ def test_one_call_by_hand() -> None:
     assert cost.decode_seconds == pytest.approx(10 * (0.01 + 0.002))
     assert cost.seconds == pytest.approx(0.134) and cost.bound == "decode" and cost.loads == ()
     assert cost.kv_bytes == 2400 and not cost.certain
+
+
+def several(n: int) -> Any:
+    """A call of so many generations."""
+
+    @llm(max_tokens=10, n=n, temperature=1.0)
+    def drafts(text: str) -> list[str]:
+        return f"{text}"  # type: ignore[return-value]
+
+    return drafts
+
+
+def test_the_generations_of_a_call_share_its_prompt_and_its_steps() -> None:
+    row = [{"text": "abcdef"}]
+    plan, profile = plan_of(several(4), row), Profile({"default": Flat(kv_token=0.0001)})
+    found = cost_of(plan, profile)
+    assert found.prefill_tokens == 14 and found.decode_tokens == 40 and found.decode_steps == 10
+    read = 10 * (14 + 4 * 10 / 2)
+    assert found.decode_seconds == pytest.approx(10 * 0.01 + 40 * 0.002 + read * 0.0001)
+    assert found.path_seconds == pytest.approx(0.014 + found.decode_seconds)
+    assert plan.prefixes is not None
+    assert seconds_of(plan.prefixes.leaves[0], profile) == pytest.approx(found.path_seconds)
+    assert cost_of(plan, replace(profile, running=2)).decode_steps == 20
+    assert compare(plan, None, {"nodes": {}})[0]["predicted"] == (1, 14, 40)
+
+
+@given(st.integers(2, 63), st.integers(1, 80), st.floats(1, 10))
+def test_a_call_costs_more_with_more_generations(n: int, running: int, length: float) -> None:
+    profile = replace(PROFILE, running=running, lengths={"drafts": length})
+    plans = [plan_of(several(more), [{"text": "a"}, {"text": "b"}]) for more in (n, n + 1)]
+    less, more = (cost_of(plan, profile) for plan in plans)
+    assert less.seconds < more.seconds and less.prefill_tokens == more.prefill_tokens
+    assert less.decode_tokens == pytest.approx(2 * n * length)
 
 
 def test_rows_share_steps_but_not_rows_in_steps() -> None:

@@ -32,6 +32,9 @@ class Costs:
     kv_token: float = 0.0
     kv_bytes: int = 1
     load: float = 0.0
+    offload: float = 1e9
+    restore: float = 1e9
+    matmul_peak: float = 0.0
 
 
 PROFILE = Profile(

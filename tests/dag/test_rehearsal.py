@@ -19,8 +19,9 @@ from plait.dag.observed import Observed
 from plait.dag.plan import make_plan
 from plait.dag.pricing import cost_of
 from plait.dag.profile import Profile
-from plait.dag.rehearsal import LATENCY, Stage, rehearse
+from plait.dag.rehearsal import Stage, rehearse
 from plait.dag.rehearsed import Rehearsed
+from plait.dag.rehearsed_calls import LATENCY
 from plait.dag.rehearsed_device import Device
 from plait.dag.rehearsed_heads import AT_ONCE, KNOWN
 from plait.dag.serving import Ask, Done, Stepped, Times, Used
@@ -29,11 +30,12 @@ from plait.dag.workflow import as_workflow
 
 @dataclass
 class Simple:
-    """A model without memory: a step of 10 ms gives every call one token."""
+    """A model without memory: a step of 10 ms gives every generation one token."""
 
     step_seconds: float = 0.01
     used: Used = field(default_factory=Used)
-    calls: dict[int, list[int]] = field(default_factory=dict)
+    calls: dict[int, tuple[list[int], int]] = field(default_factory=dict)
+    """By number, what is left to generate and the tokens of the prompt."""
     asks: list[tuple[float, Ask]] = field(default_factory=list)
     heads: list[tuple[float, Sequence[int]]] = field(default_factory=list)
     awaited: list[list[list[tuple[float, float]]]] = field(default_factory=list)
@@ -61,15 +63,15 @@ class Simple:
         assert not self.calls
 
     def add(self, number: int, ask: Ask, now: float) -> None:
-        self.calls[number] = [len(ask.answer), len(ask.prompt)]
+        self.calls[number] = [len(answer) for answer in ask.answers], len(ask.prompt)
         self.asks.append((now, ask))
         self.used.prefill_tokens += len(ask.prompt)
 
     def step(self, now: float) -> Stepped:
         self.used.steps += 1
-        self.used.decode_tokens += len(self.calls)
-        for call in self.calls.values():
-            call[0] -= 1
+        for left, _ in self.calls.values():
+            self.used.decode_tokens += len(left)
+            left[:] = [tokens - 1 for tokens in left if tokens > 1]
         done = [Done(n, prompt) for n, (left, prompt) in self.calls.items() if not left]
         for end in done:
             del self.calls[end.number]
@@ -138,6 +140,42 @@ def test_one_call_takes_a_step_for_each_token() -> None:
     assert found.nodes["ask"].calls == 1 and found.nodes["ask"].generated == 10
     known = went(ask, [{"text": "a"}], knowing(ask, ask=of(answers=3)))
     assert known.seconds == pytest.approx(0.03 + LATENCY)
+
+
+@llm(max_tokens=10, n=4, temperature=1.0)
+def drafts(text: str) -> list[str]:
+    return f"{text}"  # type: ignore[return-value]
+
+
+@llm(max_tokens=10)
+def best(texts: list[str]) -> str:
+    return f"{texts}"
+
+
+def test_a_call_of_several_generations_is_over_with_the_last_of_them() -> None:
+    seen = Observed()
+    for tokens in (2, 4, 6, 8) * 4:
+        seen.answers.add(tokens)
+    model, known = Simple(), knowing(drafts, drafts=seen)
+    found = went(drafts, [{"text": "abcd"}], known, models={"default": model})
+    ((_, asked),) = model.asks
+    lengths = [len(answer) for answer in asked.answers]
+    assert len(lengths) == 4 and len(set(lengths)) > 1 and asked.room <= 10
+    node = found.nodes["drafts"]
+    assert (node.calls, node.prompt, node.generated) == (1, len(asked.prompt), sum(lengths))
+    assert found.seconds == pytest.approx(0.01 * max(lengths) + LATENCY)
+    assert len({answer[0] for answer in asked.answers}) == 4, "they are different texts"
+
+
+def test_what_is_made_of_generations_is_made_of_each_or_of_all() -> None:
+    @workflow
+    def chosen(text: str) -> Any:
+        found = drafts(text)
+        return [plait.map(again, found), ask(found[1]), best(found)]
+
+    nodes = went(chosen, [{"text": "a"}]).nodes
+    assert nodes["map_again/again"].calls == 4
+    assert 10 <= nodes["ask"].prompt < 20 < 40 <= nodes["best"].prompt
 
 
 def test_a_chain_waits_for_its_tool_and_the_model_does_not_compute_meanwhile() -> None:
@@ -237,6 +275,18 @@ def test_turns_of_an_agent_are_counted_each_as_in_a_run() -> None:
     assert same.calls - same.merged == 2  # equal conversations are held once
 
 
+def test_an_agent_goes_on_from_the_first_of_its_generations() -> None:
+    @plait.agent(tools=[look], max_turns=4, max_tokens=10, n=3, temperature=1.0)
+    def solve(text: str) -> list[str]:
+        return f"solve {text}"  # type: ignore[return-value]
+
+    model = Simple()
+    counted = went(solve, [{"text": "a"}], models={"default": model}).nodes["solve"]
+    assert (counted.calls, counted.generated) == (2, 2 * 3 * 10)
+    (_, first), (_, second) = model.asks
+    assert list(second.prompt) == [*first.prompt, *first.answers[0]]
+
+
 def test_a_slow_machine_takes_longer_for_steps_and_not_for_tools() -> None:
     known = knowing(chain, look=of(seconds=0.5))
     once, twice = (went(chain, [{"text": "a"}], known, disturbed=d) for d in (1.0, 2.0))
@@ -330,6 +380,8 @@ class Flat:
     kv_token: float = 0.0
     kv_bytes: int = 100
     load: float = 3.0
+    offload: float = 1e9
+    restore: float = 1e9
     matmul_peak: float = 1.0
 
 

@@ -40,6 +40,15 @@ def test_the_plan_s_calls_equal_ones_once() -> None:
     assert expected(plan) == (Expected("ask", 3, 10), Expected("check", 3, 40))
 
 
+def test_a_call_has_as_many_answers_as_it_asks_for() -> None:
+    @llm(max_tokens=10, n=3, temperature=1.0)
+    def drafts(text: str) -> list[str]:
+        return f"{text}"  # type: ignore[return-value]
+
+    plan = make_plan(as_workflow(drafts), [{"text": "a"}])
+    assert expected(plan) == (Expected("drafts", 1, 30),)
+
+
 def test_nothing_is_said_where_values_decide_or_nothing_has_come() -> None:
     @workflow
     def looped(text: str) -> str:

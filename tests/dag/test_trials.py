@@ -99,9 +99,9 @@ class Counting:
         add = model.add
 
         def counted(number: int, ask: Any, now: float) -> None:
-            self.calls += 1
-            self.prompts += len(ask.prompt)
-            self.generated += len(ask.answer)
+            self.calls += len(ask.answers)
+            self.prompts += len(ask.prompt) * len(ask.answers)
+            self.generated += sum(map(len, ask.answers))
             add(number, ask, now)
 
         model.add = counted  # type: ignore[method-assign]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 import plait
 from plait import llm, workflow
 from plait.dag.estimates import Estimates
 from plait.dag.plan import make_plan
+from plait.dag.workflow import as_workflow
 from plait.engine.predicted import expectation, prediction
 from plait.engine.settings import Settings
 from plait.testing import FakeBackend
@@ -25,6 +28,9 @@ class Flat:
     kv_token: float = 0.0
     kv_bytes: int = 100
     load: float = 3.0
+    offload: float = 1e9
+    restore: float = 1e9
+    matmul_peak: float = 0.0
 
 
 @llm(max_tokens=8)
@@ -71,6 +77,19 @@ def test_what_was_expected_before_is_told_with_loads_where_models_take_turns() -
         }  # fmt: skip
         assert found["before"]["decode_tokens"] == 32.0
     assert prediction(plan, {"default": Flat()}, stats, {}, {}, Estimates()) is None
+
+
+def test_the_parts_of_several_generations_add_up_to_the_whole() -> None:
+    @llm(max_tokens=8, n=3, temperature=1.0)
+    def drafts(topic: str) -> list[str]:
+        return f"Write about {topic}"  # type: ignore[return-value]
+
+    plan = make_plan(as_workflow(drafts), [{"topic": "a"}, {"topic": "b"}])
+    costs = {"default": Flat(kv_token=1e-4)}
+    found = prediction(plan, costs, {"nodes": {}}, {}, {}, Estimates())
+    assert found is not None and found["before"]["decode_tokens"] == 48.0
+    assert found["nodes"]["drafts"]["decode"] == 48
+    assert found["nodes"]["drafts"]["seconds"] == pytest.approx(found["seconds"])
 
 
 def test_nothing_is_expected_of_a_fake_model() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+import plait
 from plait import Engine, llm, system, tool, user, workflow
+from plait.dag.analyze import compare
 from plait.dag.estimates import Estimates, operator_key
-from plait.dag.explain import told_cost
+from plait.dag.explain import explain, told_cost
 from plait.dag.imagined import Imagined
 from plait.dag.nodes import LLMCall, ToolCall
-from plait.dag.serving import Ask
+from plait.dag.serving import Ask, Done
 from plait.dag.template import Template
 from plait.dag.workflow import as_workflow
 from plait.engine import history
@@ -114,6 +116,51 @@ def test_counts_are_those_of_the_run(model: Path, planned: bool) -> None:
     for name, node in run.stats.nodes.items():
         assert cost.rehearsed.nodes[name].calls == node.calls
         assert cost.rehearsed.nodes[name].merged == pytest.approx(node.merged, abs=1)
+
+
+@llm(max_tokens=TOKENS, n=4, temperature=1.0, ignore_eos=True)  # type: ignore[call-overload, untyped-decorator]
+def several(text: str) -> list[str]:
+    return plait.prompt(system(SYSTEM), user(f"Say something about {text}."))
+
+
+@llm(max_tokens=TOKENS)
+def chosen(text: str) -> str:
+    return f"Is this good? {text}"
+
+
+@workflow
+def best_of(text: str) -> Any:
+    return plait.map(chosen, several(text))
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_the_generations_of_a_call_are_counted_as_in_the_run(model: Path, planned: bool) -> None:
+    rows = [{"text": text} for text in ("bees", "ants and bees", "wasps")]
+    with Engine(model=model) as engine:
+        priced = price_on(backend_of(engine), as_workflow(several), rows, Estimates(),
+                          planned=planned)  # fmt: skip
+        run = engine.run(several, rows, plan=planned)
+        done = done_by(engine)
+    cost, ran = priced.cost, run.stats.nodes["several"]
+    assert cost is not None and cost.rehearsed is not None
+    told = cost.rehearsed.nodes["several"]
+    assert (cost.prefill_tokens, cost.decode_tokens) == done
+    assert told.generated_tokens == ran.completion_tokens == 4 * TOKENS * len(rows)
+    assert told.prompt_tokens == ran.prompt_tokens
+    assert told.prefill_tokens == ran.prompt_tokens - ran.cached_tokens
+    assert f"decode {told.generated_tokens:,}" in explain(priced.plan, cost)
+    entries = compare(priced.plan, cost, run.stats.as_json())
+    assert entries[0]["predicted"] == entries[0]["actual"]
+
+
+def test_each_of_a_call_s_generations_is_judged(engine: Engine) -> None:
+    graph, rows = as_workflow(best_of), [{"text": "bees"}, {"text": "ants"}]
+    cost = price_on(backend_of(engine), graph, rows, Estimates()).cost
+    ran = engine.run(best_of, rows).stats.nodes
+    assert cost is not None and cost.rehearsed is not None
+    told = cost.rehearsed.nodes
+    assert {name: told[name].calls for name in ran} == {n: node.calls for n, node in ran.items()}
+    assert told["map_chosen/chosen"].calls == 4 * len(rows)
 
 
 @tool(effect="pure")
@@ -238,14 +285,27 @@ def test_half_of_the_rows_are_rehearsed_and_the_rest_reckoned(
 def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
     model = Rehearsing(Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0),
                        pages=64)  # fmt: skip
-    model.add(1, Ask(range(10), (91, 92, 93), 3), 0.0)
+    model.add(1, Ask(range(10), [(91, 92, 93)], 3), 0.0)
     assert model.busy
     first, second, third = model.step(0.0), model.step(2.0), model.step(3.5)
     assert first.seconds == pytest.approx(1.0 + 10 * 0.1) and not first.done
     assert second.seconds == pytest.approx(1.5) and third.done[0].computed == 10
     assert not model.busy and model.used.decode_tokens == 3 and model.used.prefill_tokens == 10
-    model.add(2, Ask(range(10), (91,), 1), 5.0)  # the cache has all but the last token
+    model.add(2, Ask(range(10), [(91,)], 1), 5.0)  # the cache has all but the last token
     assert model.step(5.0).done[0].computed == 1
+
+
+def test_the_generations_of_a_call_share_its_prompt() -> None:
+    model = Rehearsing(Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0),
+                       pages=64)  # fmt: skip
+    model.add(1, Ask(range(33), [(91, 92), (93, 94, 95, 96), (97,)], 4), 0.0)
+    assert model.waiting == 3
+    done = [done for _ in range(9) if model.busy for done in model.step(0.0).done]
+    assert done == [Done(1, 33)] and not model.busy, "over with the last, counted by the first"
+    assert model.used.decode_tokens == 7 and model.used.prefill_tokens == 33 + 2
+    model.add(2, Ask(range(33), [(91, 92), (93, 94)], 2), 9.0)
+    model.step(9.0)
+    assert model.drop(2, 10.0) and not model.busy and not model.drop(2, 10.0)
 
 
 @pytest.mark.parametrize("host_pages", [0, 64])
@@ -255,7 +315,7 @@ def test_what_was_evicted_comes_back_from_the_host_if_there_is_one(host_pages: i
     computed = []
     for number in range(4):
         start = 1_000 * (number % 2)
-        model.add(number, Ask(range(start, start + 96), (7,), 1), 0.0)
+        model.add(number, Ask(range(start, start + 96), [(7,)], 1), 0.0)
         computed += [done.computed for done in model.step(0.0).done]
     used = model.used
     assert computed[:2] == [96, 96] and used.evicted_tokens > 0
@@ -273,7 +333,7 @@ def test_a_beginning_is_computed_when_nothing_else_is_and_found_by_its_prompt() 
     while model.busy:
         assert not model.step(0.0).done
     assert model.used.prefill_tokens == 100 and model.used.decode_tokens == 0
-    model.add(1, Ask(range(120), (7,), 1), 1.0)
+    model.add(1, Ask(range(120), [(7,)], 1), 1.0)
     assert model.step(1.0).done[0].computed == 20
     release(2.0)
     assert not model.busy and model.used.prefill_tokens == 120
@@ -288,16 +348,16 @@ def test_a_beginning_is_held_for_as_long_as_it_pays(seconds: float, kept: bool) 
     while model.busy:
         model.step(0.0)
     for number in (1, 2):
-        model.add(number, Ask(range(number * 1_000, number * 1_000 + 64), (7,), 1), number)
+        model.add(number, Ask(range(number * 1_000, number * 1_000 + 64), [(7,)], 1), number)
         assert model.step(number).done
-    model.add(3, Ask(range(80), (7,), 1), 3.0)
+    model.add(3, Ask(range(80), [(7,)], 1), 3.0)
     assert (model.step(3.0).done[0].computed == 80 - 64) == kept
     release(4.0)
 
 
 def test_a_beginning_waits_for_calls_and_never_takes_their_memory() -> None:
     model = Rehearsing(Costs(token=0.1), pages=8)
-    model.add(1, Ask(range(100), range(500, 504), 4), 0.0)
+    model.add(1, Ask(range(100), [range(500, 504)], 4), 0.0)
     release = model.warm(range(1_000, 1_100), 0.0)
     assert model.step(0.0).seconds > 0 and model.used.prefill_tokens == 100
     done = [d.number for _ in range(9) if model.busy for d in model.step(0.0).done]
@@ -312,7 +372,7 @@ def test_an_unloaded_model_has_no_kv_left() -> None:
     for number, computed in enumerate((64, 1, 64)):
         if number == 2:
             model.unload()
-        model.add(number, Ask(range(64), (7,), 1), 0.0)
+        model.add(number, Ask(range(64), [(7,)], 1), 0.0)
         assert model.step(0.0).done[0].computed == computed
 
 
@@ -335,11 +395,14 @@ def test_the_host_tier_is_priced_as_it_works(model: Path) -> None:
 
 def test_what_never_fits_fails_and_the_others_go_on() -> None:
     model = Rehearsing(Costs(), pages=2)
-    model.add(1, Ask(range(100), (1,), 1), 0.0)
+    model.add(1, Ask(range(100), [(1,)], 1), 0.0)
     assert model.step(0.0).done[0].number == 1 and model.used.failed == 1 and not model.busy
-    model.add(2, Ask(range(20), range(30), 30), 0.0)  # 20 fit, and 12 of its answer
+    model.add(2, Ask(range(20), [range(30)], 30), 0.0)  # 20 fit, and 12 of its answer
     ended = [done for _ in range(14) if model.busy for done in model.step(0.0).done]
     assert [done.number for done in ended] == [2] and model.used.failed == 2
+    model.add(3, Ask(range(20), [range(30), range(30, 60)], 30), 0.0)
+    ended = [done for _ in range(99) if model.busy for done in model.step(0.0).done]
+    assert [done.number for done in ended] == [3] and model.used.failed == 3, "with both of it"
 
 
 def test_the_first_call_that_outgrows_the_memory_is_named(model: Path) -> None:
