@@ -128,7 +128,8 @@ def test_what_a_plan_has_placed_ends_with_it() -> None:
     found, ahead = Homes(), Ahead(pair.workflow)
     placement = placed("small", "big")
     found.follow(placement, {})
-    assert found.of("big", "refine") == {1} and found.view(ahead, 0).models["refine"] is None
+    assert found.of("big", "refine") == frozenset({1})
+    assert found.view(ahead, 0).models["refine"] is None
     found.ended(placement)
     assert found.of("big", "refine") is None and found.view(ahead, 0).models["refine"] == "big"
     found.ended(placement)  # twice is no harm
@@ -141,14 +142,15 @@ def test_plans_under_way_at_once_do_not_end_each_others_homes() -> None:
         found = Homes()
         for placement in (first, second):
             found.follow(placement, {}, plan)
-        assert found.of("small", "sketch") == {0, 1} and found.of("big", "refine") == {0, 2}
+        assert found.of("small", "sketch") == frozenset({0, 1})
+        assert found.of("big", "refine") == frozenset({0, 2})
         for _ in range(3):
             found.answered("small", "sketch")  # of four that come
         assert found.asked("small", 0) or found.asked("small", 1)
         found.ended(order[0])
         workers = {"small": 0, "big": 0} if order[1] is first else {"small": 1, "big": 2}
         for step, model in (("sketch", "small"), ("refine", "big")):
-            assert found.of(model, step) == {workers[model]}
+            assert found.of(model, step) == frozenset({workers[model]})
         assert found.asked("big", workers["big"]) and not found.asked("big", 2 - workers["big"])
         found.ended(order[1])
         assert found.of("small", "sketch") is None and not found._followed
@@ -160,7 +162,7 @@ def test_a_placement_of_equal_stages_is_another_one() -> None:
     found.follow(one, {})
     found.follow(two, {})
     found.ended(two)
-    assert found.of("big", "refine") == {0}
+    assert found.of("big", "refine") == frozenset({0})
 
 
 def test_calls_that_have_begun_are_not_taken_over() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from plait import Engine, llm, workflow
+from plait import Engine, llm, prompt, user, workflow
 from plait.dag.nodes import Workflow
 from plait.dag.plan import make_plan
 from plait.dag.workflow import as_workflow
@@ -102,12 +102,12 @@ class Claims(BaseModel):
 
 @llm
 def facts(text: str) -> Facts:
-    return f"Names in: {text}"
+    return prompt(user(f"Names in: {text}"))
 
 
 @llm
 def claims(text: str) -> Claims:
-    return f"Names in: {text}"
+    return prompt(user(f"Names in: {text}"))
 
 
 @workflow
