@@ -120,6 +120,8 @@ class Estimates:
 
     def seen(self, node: Node) -> tuple[Observed, Known] | None:
         """What was observed of a node's operator, and where."""
+        if not self.sample and not self.history:
+            return None
         model = self.names.get(node.model) if isinstance(node, LLMCall) else None
         key = operator_key(node, model)
         if key in self.sample:
@@ -169,7 +171,7 @@ class Estimates:
         return statistics.median_low(others) if others else seen.pool
 
     def _said(self, node: Node) -> Estimate | None:
-        value = self.given.get(operator_key(node))
+        value = self.given.get(operator_key(node)) if self.given else None
         if value is None:
             return None
         return Estimate(value * (1 - DRIFT), value, value * (1 + DRIFT), "given")
