@@ -311,3 +311,17 @@ async def test_a_run_does_not_wait_long_to_be_explained(
     batch.engine.close()
     assert await asyncio.to_thread(given_up.wait, 30)
     assert explained(tmp_path) is None and batch.status == "complete"
+
+
+def test_a_run_learns_from_the_runs_beside_it_wherever_they_are(tmp_path: Path) -> None:
+    """In a folder that is made for runs; beside other files nothing is written."""
+    write(tmp_path, [2, 3])
+    settings = Settings(str(tmp_path / "wf.py"), str(tmp_path / "rows.jsonl"), backend="fake")
+    known = []
+    for name in ("out/a", "out/b", "alone"):
+        batch = prepare(settings, tmp_path / name)
+        known.append(len(batch.config["sessions"][-1]["expected"]))
+        execute(batch)
+    assert known == [0, 1, 0]
+    assert (tmp_path / "out" / "history.json").exists()
+    assert not [path for path in tmp_path.iterdir() if "history" in path.name]
