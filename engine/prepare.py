@@ -63,13 +63,7 @@ def prepare_retry(run_dir: Path) -> Batch:
     """
     run = RunDir(run_dir)
     config = run.read()
-    try:
-        settings = _anchored(Settings(**config["settings"]), Path(config["cwd"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{run.config} was written by another version of plait: {error}"
-        ) from error
-    settings = replace(settings, expect=())  # it was said of the workflow as it was then
+    settings = replace(asked_of(run, config), expect=())  # said of the workflow as it was then
     loaded = load(settings.target)
     workflow = checked(loaded, settings)
     with Spool(settings, run, resume=True) as spool:
@@ -81,7 +75,18 @@ def prepare_retry(run_dir: Path) -> Batch:
     return begin(settings, workflow, rows, run, config, identity, engine, retry=True)
 
 
-def _anchored(settings: Settings, folder: Path) -> Settings:
+def asked_of(run: RunDir, config: Mapping[str, Any]) -> Settings:
+    """What a run was asked for, by its `run.json`, with paths that hold wherever plait is called
+    from. Raises InputError for one that another version of plait wrote."""
+    try:
+        return anchored(Settings(**config["settings"]), Path(config["cwd"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{run.config} was written by another version of plait: {error}"
+        ) from error
+
+
+def anchored(settings: Settings, folder: Path) -> Settings:
     """Settings with paths that hold wherever plait is called from."""
     file, colon, name = settings.target.rpartition(":")
     target = f"{folder / file}:{name}" if colon else str(folder / settings.target)

@@ -61,7 +61,8 @@ def price(
     planned: bool = True, disable: Collection[str] = (), observe: Observer = unobserved,
     calibrate: bool = False, known: Estimates | None = None,
     window: int = DEFAULT_WINDOW, kv_memory: str | None = None, host_memory: str | None = None,
-    memory: str | None = None, devices: Sequence[str] = (),
+    memory: str | None = None, devices: Sequence[str] = (), device: str = "auto",
+    dtype: str = "auto",
 ) -> Priced:  # fmt: skip
     """The plan, priced on these models; without models it is only counted. Rows with prompts that
     are too long for them fail when their turn comes: plan and price are those of the others.
@@ -74,9 +75,9 @@ def price(
     made = make_known_calls_now([(workflow, len(rows))], off, known)
     if not models:
         return Priced(make_plan(workflow, rows, disable=off, observe=observe, known=made))
-    device = devices[0] if devices else "auto"
+    device = devices[0] if devices else device
     sizes = {"kv_memory": kv_memory, "host_memory": host_memory or 0}
-    with closing(LocalBackend(models, memory, device=device, **sizes)) as backend:
+    with closing(LocalBackend(models, memory, device=device, dtype=dtype, **sizes)) as backend:
         return price_fitting(
             backend, workflow, rows, known or Estimates(), planned=planned, disable=disable,
             observe=observe, calibrate=calibrate, window=window, made=made, devices=devices,
@@ -160,21 +161,31 @@ def price_on(
         plan = tried_on(backend, plan, rows, known, disable, window, devices)
     merging = planned and merges(disable)
     counting = _counting(off, merging)
-    counted = plan
-    if set(counting) != set(off):
-        counted = make_plan(
-            workflow, rows, disable=counting, measure=measure, memory=memory, known=made,
-            names=backend.aliases,
-        )  # fmt: skip
-        if plan.trials is not None:  # what is rehearsed follows the order that was taken
-            counted = ordered(counted, tuple(positions(plan.parts[0])))
-    first = _part(workflow, rows, counted, profile, counting, made)
+    whole = counted(plan, workflow, rows, planned=planned, disable=disable)
+    if whole is not plan and plan.trials is not None:  # what is rehearsed follows its order
+        whole = ordered(whole, tuple(positions(plan.parts[0])))
+    first = _part(workflow, rows, whole, profile, counting, made)
     placed = replace(first, placement=plan.placement)
     found = rehearse_on(
         backend, placed, [list(islice(rows, first.rows))], known, merging=merging, window=window,
         disturbed=disturbed, devices=devices,
     )  # fmt: skip
-    return Priced(plan, cost_of(counted, profile, found, first))
+    return Priced(plan, cost_of(whole, profile, found, first))
+
+
+def counted(
+    plan: Plan, workflow: Workflow, rows: Collection[Row | None], *, planned: bool = True,
+    disable: Collection[str] = (),
+) -> Plan:  # fmt: skip
+    """The plan that says what a run by this one does, for which it may have left out too much."""
+    off = rules_off(planned, disable)
+    counting = _counting(off, planned and merges(disable))
+    if set(counting) == set(off):
+        return plan
+    return make_plan(
+        workflow, rows, disable=counting, measure=plan.measure, memory=plan.memory,
+        known={one.call.key: one for one in plan.called}, names=plan.names,
+    )  # fmt: skip
 
 
 def _counting(off: Collection[str], merging: bool) -> list[str]:

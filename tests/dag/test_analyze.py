@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 import plait
 from plait import llm, workflow
 from plait.dag.analyze import analysis, compare, history
 from plait.dag.cost import Cost, NodeCost, RehearsedCost
+from plait.dag.estimates import Estimates, operator_key
 from plait.dag.explain import told_cost
+from plait.dag.foreseen import COLUMNS
 from plait.dag.nodes import Workflow
 from plait.dag.observed import Sketch
 from plait.dag.plan import Plan, make_plan, plan_together
 from plait.dag.workflow import as_workflow
 
-from .operators import draft, good, review, solve
+from .operators import draft, extract, good, review, solve
 from .test_steps import TWICE, noted_twice
 
 
@@ -92,9 +96,53 @@ def test_what_held_is_not_told() -> None:
     assert "every assumption held" in analysis(PLAN, predicted, actual)
     slow = analysis(PLAN, predicted, stats(2.0, **GOOD, draft=ran()))
     assert "all counts held; the machine was slower than its costs (2.00x)" in slow
-    # Where no models are known, nothing is said of tools.
-    counted = replace(PLAN, prefixes=None)
-    assert [e["node"] for e in compare(counted, None, stats(**GOOD))] == ["all"]
+
+
+def test_without_a_price_calls_are_counted_and_what_is_known_of_tools_and_answers_is_said() -> None:
+    actual = stats(**GOOD, draft=ran(calls=4, answers=48))
+    entries = {e["node"]: e for e in compare(PLAN, None, actual)}
+    assert entries["good"]["predicted"] == (10, 0, 0) and entries["good"]["actual"][0] == 10
+    assert entries["good"]["seconds_each"] == {"predicted": None, "actual": pytest.approx(0.01)}
+    assert entries["draft"]["lengths"] == "limit" and entries["draft"]["predicted"][2] == 640
+    text = analysis(PLAN, None, actual)
+    assert "<=640 -> 48" in text and "- -> 10.0 ms" in text
+    assert "answers of draft had 12 tokens; nothing was known of them but at most 64" in text
+    key, look = (operator_key(PLAN.parts[0].workflow.nodes[n]) for n in ("draft", "good"))
+    known = Estimates(given={key: 12.0, look: 0.5})
+    entries = {e["node"]: e for e in compare(PLAN, None, actual, known)}
+    assert entries["draft"]["lengths"] == "given" and entries["draft"]["predicted"][2] == 120
+    text = analysis(PLAN, None, actual, known)
+    assert "answers of draft" not in text and "off: good took 0.010 s, not 0.500 s" in text
+
+
+def test_a_side_that_fewer_rows_took_is_no_fault() -> None:
+    """Each side is counted for all rows: no more can take it."""
+    actual = stats(**GOOD, draft=ran(calls=7), review=ran(calls=3))
+    entries = {e["node"]: e for e in compare(PLAN, None, actual)}
+    assert entries["draft"]["at_most"] == COLUMNS and entries["all"]["at_most"]
+    text = analysis(PLAN, None, actual)
+    assert "<=10 -> 7" in text and "<=10 -> 3" in text
+    assert "branches went otherwise" not in text
+
+
+def test_calls_that_values_decide_are_not_said_to_be_unforeseen() -> None:
+    @workflow
+    def many(topic: str) -> list[str]:
+        return plait.map(draft, extract(topic).names)
+
+    actual = stats(extract=ran(calls=1), **{"map_draft/draft": ran(calls=12)})
+    text = analysis(plan_of(many.workflow, [{"topic": "a"}]), None, actual)
+    assert "? -> 12" in text and "map_draft/draft made 12 calls: values decide how many" in text
+
+
+def test_a_table_is_aligned_and_fits_a_terminal() -> None:
+    predicted = cost(**SAID_GOOD, draft=said(1_000, 64_000, 64_000))
+    actual = stats(**GOOD, draft=ran(calls=1_000, prompt=63_000, answers=12_000))
+    head, *table = analysis(PLAN, predicted, actual).splitlines()[:4]
+    assert head.startswith("predicted -> actual") and head.endswith("a call takes")
+    ends = [head.index(name) + len(name) for name in (*COLUMNS, "a call takes")]
+    assert all(len(line) <= 100 for line in (head, *table))
+    assert all(line[end : end + 2].strip() == "" for line in table for end in ends)
 
 
 def test_the_batch_as_a_whole_is_compared_as_far_as_both_sides_are_known() -> None:
