@@ -231,9 +231,7 @@ class Executor:
         if waits:
             self.waits.wait_begins(row, parked=True)
         try:
-            value, own = await flights.copy(
-                key, name, lambda: self._do(program, node), wanted=True
-            )
+            value, own = await flights.copy(key, name, lambda: self._do(program, node), wanted=True)
         finally:
             if waits:
                 self.waits.wait_ends(row, parked=True)
