@@ -65,8 +65,7 @@ def prediction(
     profile = Profile(costs, loaded=loaded, lengths=lengths, tool_seconds=tools)
     after = cost_of(plan, profile)
     nodes = {name: asdict(cost) for name, cost in _nodes(plan, given, profile, after)}
-    models = {name: engines.get(model, model) for name, model in _models(plan).items()}
-    for name, seconds in shared_out(stats, work, costs, models).items():
+    for name, seconds in shared_out(stats, work, costs, _calls(plan), engines).items():
         nodes.setdefault(name, {})["engine_seconds"] = seconds
     return {
         "before": before.as_dict(), "seconds": after.seconds, "nodes": nodes,
@@ -119,21 +118,23 @@ def _nodes(
 
 def shared_out(
     stats: Mapping[str, Any], work: Mapping[str, Mapping[str, float]], costs: Mapping[str, Costs],
-    models: Mapping[str, str],
+    calls: Mapping[str, LLMCall], engines: Mapping[str, str],
 ) -> dict[str, float]:  # fmt: skip
     """Engine seconds of every LLM node that ran: those measured for its model, shared out by what
-    the costs make of each node's tokens. `models` says which model a node called."""
+    the costs make of each node's tokens. `calls` are the nodes of the plan, by name."""
+    models = {name: engines.get(call.model, call.model) for name, call in calls.items()}
     weights: dict[str, float] = {}
     for name, node in stats["nodes"].items():
         model = models.get(name, "")
         made = node["calls"] - node.get("merged", 0)
         if model not in work or model not in costs or made < 1:
             continue
-        done = work[model]
+        done, n = work[model], calls[name].sampling.n
         weights[name] = work_seconds(
             costs[model], node["prompt_tokens"] - node["cached_tokens"],
             node["prompt_tokens"] / made, node["completion_tokens"],
-            node["completion_tokens"] / made, done["steps"] / max(1, done["generated_tokens"]),
+            node["completion_tokens"] / (made * n),
+            done["steps"] / max(1, done["generated_tokens"]), n,
         )  # fmt: skip
     found: dict[str, float] = {}
     for model, done in work.items():
@@ -143,7 +144,7 @@ def shared_out(
     return found
 
 
-def _models(plan: Plan) -> dict[str, str]:
-    """Which model each LLM node calls, by the node's name."""
+def _calls(plan: Plan) -> dict[str, LLMCall]:
+    """The LLM nodes of a plan, by name."""
     nodes = (pair for part in plan.parts for pair in named_nodes(part.workflow))
-    return {name: node.model for name, node in nodes if isinstance(node, LLMCall)}
+    return {name: node for name, node in nodes if isinstance(node, LLMCall)}

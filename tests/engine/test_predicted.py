@@ -92,6 +92,29 @@ def test_the_parts_of_several_generations_add_up_to_the_whole() -> None:
     assert found["nodes"]["drafts"]["seconds"] == pytest.approx(found["seconds"])
 
 
+def test_measured_seconds_are_shared_out_by_generations_that_read_one_prompt() -> None:
+    """Two nodes with as many tokens in as many answers: one has read each prompt once for three."""
+
+    @llm(max_tokens=8, n=3, temperature=1.0)
+    def drafts(topic: str) -> list[str]:
+        return f"Write about {topic}"  # type: ignore[return-value]
+
+    @workflow
+    def both(topic: str) -> list[Any]:
+        return [drafts(topic), draft(topic)]
+
+    plan = make_plan(both.workflow, [{"topic": "a"}])
+    counted = {"prompt_tokens": 90, "cached_tokens": 90, "completion_tokens": 24}
+    stats = {"nodes": {"drafts": {"calls": 1, **counted}, "draft": {"calls": 3, **counted}}}
+    work = {"default": {"steps": 24, "generated_tokens": 48, "step_seconds": 1.0}}
+    costs = {"default": Flat(step=0.0, decode_row=0.0, kv_token=1.0)}
+    found = prediction(plan, costs, stats, work, {}, Estimates())
+    assert found is not None
+    seconds = [found["nodes"][name]["engine_seconds"] for name in ("drafts", "draft")]
+    assert sum(seconds) == pytest.approx(1.0)
+    assert seconds[0] / seconds[1] == pytest.approx((90 / 3 + 4) / (30 + 4))
+
+
 def test_nothing_is_expected_of_a_fake_model() -> None:
     settings = Settings("w.py:note", "rows.jsonl", backend="fake")
     rows = [{"text": "a"}]
