@@ -62,7 +62,7 @@ class Odd(BaseModel):
     def __format__(self, spec: str) -> str:
         raise KeyError("nothing to show")
 
-    __str__ = __repr__ = lambda self: self.__format__("")  # type: ignore[assignment]
+    __str__ = __repr__ = lambda self: self.__format__("")
 
 
 @llm(max_tokens=4)
