@@ -27,10 +27,10 @@ from plait.dag.plan import make_plan
 from plait.dag.profile import Profile
 from plait.dag.rehearsal import Stage, rehearse
 from plait.dag.rehearsed_device import Device
-from plait.dag.trials import tried
+from plait.dag.trying import tried
 from plait.engine.llm.costs import Costs
-from plait.engine.rehearsed import PAGE_SIZE, Rehearsing
 from plait.engine.rehearsed_dispatch import RehearsedDispatch
+from plait.engine.rehearsed_model import PAGE_SIZE, RehearsedModel
 
 from .order_gap import drawing, footprints
 from .time_gap import MACHINE, SECONDS
@@ -152,7 +152,7 @@ class Instance:
         start = plan.placement.stages[0].models
         devices = [
             Device(
-                {model: Rehearsing(costs, self.pages) for model, costs in self.costs.items()},
+                {model: RehearsedModel(costs, self.pages) for model, costs in self.costs.items()},
                 names, self.opened[n], dict.fromkeys(names, 1), self.held, loads, start[n], n,
             )
             for n in range(self.workers)

@@ -1,7 +1,7 @@
 """How far whole plans are from the best ones in time: the second line of `plait bench gap`.
 
 `order_gap` compares what the order alone decides, in tokens. Here small random batches are planned
-as a run plans them, orders tried in virtual time included (`dag/trials.py`), and rehearsed on a
+as a run plans them, orders tried in virtual time included (`dag/trying.py`), and rehearsed on a
 machine of fixed costs: equal calls are made once, tools take their time, steps batch what is ready,
 and the engine's own scheduler and prefix tree work with KV memory for little more than one row's
 prompts. The best plan is found by rehearsing every order in which rows can start; what is compared
@@ -29,9 +29,9 @@ from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage, rehearse
 from plait.dag.rehearsals import ordered
-from plait.dag.trials import tried
+from plait.dag.trying import tried
 from plait.engine.llm.costs import Costs
-from plait.engine.rehearsed import PAGE_SIZE, Rehearsing
+from plait.engine.rehearsed_model import PAGE_SIZE, RehearsedModel
 
 from .order_gap import drawing, footprints
 
@@ -110,7 +110,7 @@ class Instance:
     estimates: Estimates
 
     def stage(self, _: Plan) -> Stage:
-        return Stage({"default": Rehearsing(MACHINE, self.pages)})
+        return Stage({"default": RehearsedModel(MACHINE, self.pages)})
 
     def by_tokens(self) -> Plan:
         """Its plan before orders are tried."""

@@ -24,7 +24,7 @@ from .steps import Step, steps_of
 if TYPE_CHECKING:
     from .placement import Placement
     from .prefixes import Prefixes
-    from .tried import Trials
+    from .trials import Trials
 
 
 @dataclass(frozen=True, slots=True)

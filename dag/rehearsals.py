@@ -13,7 +13,7 @@ from .logical import Plan
 from .numbering import Row
 from .ordering import Order
 from .rehearsed import Rehearsed
-from .tried import Trials
+from .trials import Trials
 
 
 class Rehearsals:

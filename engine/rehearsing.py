@@ -20,15 +20,15 @@ from .admission import BUSY
 from .backends.local import LocalBackend
 from .options import DEFAULT_WINDOW
 from .planning import first_models
-from .rehearsed import Rehearsing
 from .rehearsed_dispatch import RehearsedDispatch
+from .rehearsed_model import RehearsedModel
 from .texts import characters_of, frame_of, reader, sample_of
 
 if TYPE_CHECKING:
     from .llm import LLM
     from .llm.shelf import Shelf
 
-Fresh = Callable[[], Mapping[str, Rehearsing]]
+Fresh = Callable[[], Mapping[str, RehearsedModel]]
 """Gives models by alias, with empty caches."""
 
 
@@ -56,7 +56,7 @@ def rehearse_on(
     return rehearse(plan, rows, estimates, stage, texts)
 
 
-def _alone(backend: LocalBackend, models: Mapping[str, Rehearsing]) -> Device:
+def _alone(backend: LocalBackend, models: Mapping[str, RehearsedModel]) -> Device:
     """The one worker, whose models are there if they fit together."""
     device = _device(backend.shelf(), models)
     if backend.together(list(models)):
@@ -94,7 +94,7 @@ def fleet_of(
     return replace(given, devices=workers, dispatch=dispatch)
 
 
-def _device(shelf: Shelf[LLM], models: Mapping[str, Rehearsing]) -> Device:
+def _device(shelf: Shelf[LLM], models: Mapping[str, RehearsedModel]) -> Device:
     """A worker with empty models, none of which is loaded."""
     names = {alias: shelf.name(alias) for alias in models}
     measured = shelf.seconds()
@@ -102,17 +102,17 @@ def _device(shelf: Shelf[LLM], models: Mapping[str, Rehearsing]) -> Device:
     return Device(models, names, frozenset(), shelf.sizes(), shelf.limit, loads)
 
 
-def empty(llms: Mapping[str, LLM]) -> dict[str, Rehearsing]:
+def empty(llms: Mapping[str, LLM]) -> dict[str, RehearsedModel]:
     """Models by alias as they are, with empty caches."""
     models = {id(llm): model_of(llm) for llm in llms.values()}
     return {alias: models[id(llm)] for alias, llm in llms.items()}
 
 
-def model_of(llm: LLM, costs: Costs | None = None) -> Rehearsing:
+def model_of(llm: LLM, costs: Costs | None = None) -> RehearsedModel:
     """A model as it is, in virtual time, with an empty cache; or one like it that has these
     costs."""
     scheduler = llm._loop.scheduler
-    return Rehearsing(
+    return RehearsedModel(
         costs or llm.costs, scheduler.tree.allocator.total, scheduler.page_size, scheduler.limits,
         llm.host_tokens // scheduler.page_size,
     )  # fmt: skip

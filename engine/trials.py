@@ -14,7 +14,7 @@ from ..dag.logical import Plan
 from ..dag.numbering import Row
 from ..dag.pricing import cost_of
 from ..dag.rehearsal import Stage
-from ..dag.trials import ROWS, may_try, tried
+from ..dag.trying import ROWS, may_try, tried
 from .admission import BUSY
 from .backends.backend import Backend
 from .backends.local import LocalBackend
@@ -23,7 +23,7 @@ from .backends.workers import Workers
 from .options import DEFAULT_WINDOW, Options
 from .planning import TRY_ORDERS, contents, merges
 from .profiles import profile_of
-from .rehearsed import Rehearsing
+from .rehearsed_model import RehearsedModel
 from .rehearsing import empty, fleet_of, imagination_of, model_of, opened
 from .row import RowIn
 from .texts import sample_of
@@ -109,7 +109,7 @@ def _on_workers(
     costs, one = costs_of(plan.models, workers), next(iter(loaded.values()))
     texts = imagination_of(one, sample_of(rows))
 
-    def fresh() -> dict[str, Rehearsing]:
+    def fresh() -> dict[str, RehearsedModel]:
         names = {alias: shelf.name(alias) for alias in plan.models}
         models = {names[a]: model_of(loaded.get(a, one), costs[a]) for a in plan.models}
         return {alias: models[name] for alias, name in names.items()}

@@ -15,7 +15,7 @@ from plait.benchmarks.joint_gap import all_placements, lost
 from plait.dag.imagined import Imagination
 from plait.dag.logical import Plan
 from plait.dag.rehearsal import Stage
-from plait.dag.trials import GAIN, ORDERS, tried
+from plait.dag.trying import GAIN, ORDERS, tried
 
 SEEDS = 120
 

@@ -22,8 +22,8 @@ from plait.dag.rehearsed_device import Device
 from plait.dag.workflow import as_workflow
 from plait.engine.llm.costs import Costs
 from plait.engine.llm.scheduler import Limits
-from plait.engine.rehearsed import Rehearsing
 from plait.engine.rehearsed_dispatch import RehearsedDispatch
+from plait.engine.rehearsed_model import RehearsedModel
 from plait.engine.ticket import Ticket
 
 COSTS = Costs(step=1e-3, token=1e-5, token_context=0.0, decode_row=1e-3, kv_token=0.0)
@@ -80,7 +80,7 @@ def went(
         dispatch.steal = lambda worker, sites: None  # type: ignore[method-assign]
     devices = [
         Device(
-            {m: Rehearsing(COSTS, 4_000, limits=Limits(2_048, running)) for m in SIZES},
+            {m: RehearsedModel(COSTS, 4_000, limits=Limits(2_048, running)) for m in SIZES},
             there=frozenset(), sizes=SIZES, limit=limit, loads=loads,
             start=frozenset(models.split()), processor=processors[n] if processors else n,
         )

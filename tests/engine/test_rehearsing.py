@@ -25,7 +25,7 @@ from plait.engine.corrected import corrected, step_seconds
 from plait.engine.llm.costs import Costs
 from plait.engine.planning import plan_for
 from plait.engine.priced import price_on
-from plait.engine.rehearsed import Rehearsing
+from plait.engine.rehearsed_model import RehearsedModel
 from plait.engine.rehearsing import imagination_of
 from plait.engine.run import Run
 
@@ -283,8 +283,8 @@ def test_half_of_the_rows_are_rehearsed_and_the_rest_reckoned(
 
 
 def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
-    model = Rehearsing(Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0),
-                       pages=64)  # fmt: skip
+    costs = Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0)
+    model = RehearsedModel(costs, pages=64)
     model.add(1, Ask(range(10), [(91, 92, 93)], 3), 0.0)
     assert model.busy
     first, second, third = model.step(0.0), model.step(2.0), model.step(3.5)
@@ -296,8 +296,8 @@ def test_a_model_in_virtual_time_takes_the_steps_its_costs_say() -> None:
 
 
 def test_the_generations_of_a_call_share_its_prompt() -> None:
-    model = Rehearsing(Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0),
-                       pages=64)  # fmt: skip
+    costs = Costs(step=1.0, token=0.1, token_context=0.0, decode_row=0.5, kv_token=0.0)
+    model = RehearsedModel(costs, pages=64)
     model.add(1, Ask(range(33), [(91, 92), (93, 94, 95, 96), (97,)], 4), 0.0)
     assert model.waiting == 3
     done = [done for _ in range(9) if model.busy for done in model.step(0.0).done]
@@ -311,7 +311,7 @@ def test_the_generations_of_a_call_share_its_prompt() -> None:
 @pytest.mark.parametrize("host_pages", [0, 64])
 def test_what_was_evicted_comes_back_from_the_host_if_there_is_one(host_pages: int) -> None:
     """Two prompts in turn, of which the cache holds one."""
-    model = Rehearsing(Costs(kv_bytes=100), pages=8, host_pages=host_pages)
+    model = RehearsedModel(Costs(kv_bytes=100), pages=8, host_pages=host_pages)
     computed = []
     for number in range(4):
         start = 1_000 * (number % 2)
@@ -327,7 +327,7 @@ def test_what_was_evicted_comes_back_from_the_host_if_there_is_one(host_pages: i
 
 
 def test_a_beginning_is_computed_when_nothing_else_is_and_found_by_its_prompt() -> None:
-    model = Rehearsing(Costs(token=0.1), pages=64)
+    model = RehearsedModel(Costs(token=0.1), pages=64)
     release = model.warm(range(100), 0.0)
     assert model.busy
     while model.busy:
@@ -343,7 +343,7 @@ def test_a_beginning_is_computed_when_nothing_else_is_and_found_by_its_prompt() 
 def test_a_beginning_is_held_for_as_long_as_it_pays(seconds: float, kept: bool) -> None:
     """As in an engine that knows how long the tool takes that is awaited: one that takes far too
     long for it is not waited for, and what comes meanwhile takes its memory."""
-    model = Rehearsing(Costs(token=0.1), pages=12)
+    model = RehearsedModel(Costs(token=0.1), pages=12)
     release = model.warm(range(64), 0.0, [[(seconds, 1.0)]])
     while model.busy:
         model.step(0.0)
@@ -356,7 +356,7 @@ def test_a_beginning_is_held_for_as_long_as_it_pays(seconds: float, kept: bool) 
 
 
 def test_a_beginning_waits_for_calls_and_never_takes_their_memory() -> None:
-    model = Rehearsing(Costs(token=0.1), pages=8)
+    model = RehearsedModel(Costs(token=0.1), pages=8)
     model.add(1, Ask(range(100), [range(500, 504)], 4), 0.0)
     release = model.warm(range(1_000, 1_100), 0.0)
     assert model.step(0.0).seconds > 0 and model.used.prefill_tokens == 100
@@ -368,7 +368,7 @@ def test_a_beginning_waits_for_calls_and_never_takes_their_memory() -> None:
 
 
 def test_an_unloaded_model_has_no_kv_left() -> None:
-    model = Rehearsing(Costs(), pages=64)
+    model = RehearsedModel(Costs(), pages=64)
     for number, computed in enumerate((64, 1, 64)):
         if number == 2:
             model.unload()
@@ -394,7 +394,7 @@ def test_the_host_tier_is_priced_as_it_works(model: Path) -> None:
 
 
 def test_what_never_fits_fails_and_the_others_go_on() -> None:
-    model = Rehearsing(Costs(), pages=2)
+    model = RehearsedModel(Costs(), pages=2)
     model.add(1, Ask(range(100), [(1,)], 1), 0.0)
     assert model.step(0.0).done[0].number == 1 and model.used.failed == 1 and not model.busy
     model.add(2, Ask(range(20), [range(30)], 30), 0.0)  # 20 fit, and 12 of its answer

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from plait import Engine, llm, tool, workflow
-from plait.dag import trials
+from plait.dag import trying
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.names import named_nodes
 from plait.engine.backends.local import LocalBackend
@@ -81,7 +81,7 @@ def knowing(engine: Engine, seconds: float = 30.0) -> Engine:
 def test_rows_are_those_without_a_plan_and_without_trials(engine: Engine) -> None:
     run = knowing(engine).run(asked, ROWS)
     told = run.plan.trials
-    assert told is not None and 1 < told.orders <= trials.ORDERS
+    assert told is not None and 1 < told.orders <= trying.ORDERS
     assert told.seconds <= told.by_tokens
     assert_same_rows(run.rows, engine.run(asked, ROWS, plan=False).rows)
     untried = knowing(engine).run(asked, ROWS, disable=["try_orders"])
@@ -123,7 +123,7 @@ def test_a_run_is_tried_for_a_hundredth_of_its_time_at_most(engine: Engine) -> N
         plan = knowing(engine, seconds).explain(asked, ROWS)
         orders.append(plan.trials.orders if plan.trials is not None else 0)
     none, few, many = orders
-    assert none == 0 < few < many <= trials.ORDERS
+    assert none == 0 < few < many <= trying.ORDERS
 
 
 def test_what_is_expected_of_a_run_has_its_order_and_tries_no_others(
@@ -182,7 +182,7 @@ def test_on_several_workers_placements_are_tried_as_well(model: Path, engine: En
         assert knows.explain(asked, ROWS).trials is None, "no model is loaded, no cost is known"
         run = knows.run(asked, ROWS)
         told, placement = run.plan.trials, run.plan.placement
-        assert told is not None and 1 < told.placements < told.orders <= trials.ORDERS
+        assert told is not None and 1 < told.placements < told.orders <= trying.ORDERS
         assert placement is not None and placement.rehearsed == told.placements
         assert f"the quickest of {told.placements} rehearsed" in str(run.plan)
         assert knows.run(asked, ROWS, disable=["try_orders"]).plan.trials is None

@@ -71,7 +71,7 @@ class Call:
     """Prompt tokens that the first of them did not find in the cache."""
 
 
-class Rehearsing:
+class RehearsedModel:
     """One model in virtual time; see `Serving`. `host_pages`: of its host tier."""
 
     def __init__(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import plait
 from plait import llm, tool, workflow
 from plait.benchmarks.time_gap import MACHINE, Instance, asked, instance
-from plait.dag import trials
+from plait.dag import trying
 from plait.dag.estimates import Estimates, operator_key
 from plait.dag.imagined import Imagination
 from plait.dag.logical import Plan, positions
@@ -23,9 +23,9 @@ from plait.dag.names import named_nodes
 from plait.dag.plan import make_plan
 from plait.dag.rehearsal import Stage
 from plait.dag.rehearsals import ordered, unlike
-from plait.dag.trials import may_try, tried
+from plait.dag.trying import may_try, tried
 from plait.dag.workflow import as_workflow
-from plait.engine.rehearsed import Rehearsing
+from plait.engine.rehearsed_model import RehearsedModel
 
 NODES = dict(named_nodes(asked.workflow))
 
@@ -63,8 +63,8 @@ def test_the_order_taken_is_never_slower_than_the_one_before_or_that_of_the_rows
     assert told.seconds <= told.by_tokens <= told.slowest
     if told.as_given is not None:
         assert told.as_given == pytest.approx(as_given)
-        assert taken * (1 - trials.GAIN) <= as_given + 1e-9
-    assert order_of(plan) == order_of(before) or taken <= own * (1 - trials.GAIN) + 1e-9
+        assert taken * (1 - trying.GAIN) <= as_given + 1e-9
+    assert order_of(plan) == order_of(before) or taken <= own * (1 - trying.GAIN) + 1e-9
     assert replace(plan, parts=before.parts, trials=None) == before, "nothing else changes"
 
 
@@ -85,17 +85,17 @@ class Counting:
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
-        self.stages: list[Rehearsing] = []
+        self.stages: list[RehearsedModel] = []
         self.calls = self.prompts = self.generated = 0
 
     @property
     def seconds(self) -> float:
         """That all of it takes, as trials reckon."""
-        calls, prompts = self.calls * trials.CALL, self.prompts * trials.PROMPT
-        return calls + prompts + self.generated * trials.GENERATED
+        calls, prompts = self.calls * trying.CALL, self.prompts * trying.PROMPT
+        return calls + prompts + self.generated * trying.GENERATED
 
     def __call__(self, _: Plan) -> Stage:
-        model = Rehearsing(MACHINE, self.pages)
+        model = RehearsedModel(MACHINE, self.pages)
         add = model.add
 
         def counted(number: int, ask: Any, now: float) -> None:
@@ -115,8 +115,8 @@ def test_the_work_of_rehearsals_is_bounded(rows: int) -> None:
     stage = Counting(one.pages)
     plan = tried(one.by_tokens(), one.rows, one.estimates, stage, Imagination())
     told = plan.trials
-    assert len(stage.stages) == (told.orders if told is not None else 0) <= trials.ORDERS
-    assert stage.seconds <= trials.BUDGET
+    assert len(stage.stages) == (told.orders if told is not None else 0) <= trying.ORDERS
+    assert stage.seconds <= trying.BUDGET
 
 
 @given(st.integers(1, 400), st.integers(1, 4_000), st.integers(3, 10))
@@ -130,7 +130,7 @@ def test_long_prompts_and_answers_leave_time_for_fewer_orders(
     plan = make_plan(GRAPH, texts, memory=900.0)
     stage = Counting(4_000)
     tried(plan, texts, known, stage, Imagination())
-    assert stage.seconds <= trials.BUDGET
+    assert stage.seconds <= trying.BUDGET
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 0.2))
@@ -145,7 +145,7 @@ def test_no_more_orders_are_tried_than_a_batch_is_worth(seed: int, share: float)
     assert stage.seconds <= share * seconds * 1.01
     each = stage.seconds / max(1, len(stage.stages))
     assert (plan is before) == (plan.trials is None) == (not stage.stages)
-    assert plan is not before or share * seconds < 2 * max(each, 6 * 3 * trials.CALL)
+    assert plan is not before or share * seconds < 2 * max(each, 6 * 3 * trying.CALL)
 
 
 ALIKE = st.lists(st.integers(0, 3), min_size=1, max_size=6)
