@@ -29,54 +29,52 @@ class Rehearsals:
     ) -> None:  # fmt: skip
         self._plans, self._rehearsed = plans, rehearsed
         self._alike = [value_key(dict(row) if row is not None else None) for row in rows]
-        self.place, self.most = 0, 1
+        self.most = 1
+        """Rehearsals that there is time for."""
         self.found: dict[tuple[int, tuple[Hashable, ...]], float] = {}
 
     @property
     def left(self) -> int:
-        """Rehearsals that there is time for."""
+        """Of them, those that are left."""
         return self.most - len(self.found)
 
     def begin(self, order: Order) -> Rehearsed:
-        """Rehearse the first order."""
-        first = self._rehearsed(self.plan(order))
+        """Rehearse the first order on the first placement."""
+        first = self._rehearsed(self.plan(0, order))
         self.found[self._key(0, order)] = first.seconds
         return first
 
-    def seconds(self, order: Order) -> float:
+    def seconds(self, place: int, order: Order) -> float:
         """Until the last answer on that placement; infinite where there is no time to find out."""
-        return self._on(self.place, order)
+        key = self._key(place, order)
+        if key not in self.found:
+            if self.left <= 0:
+                return inf
+            self.found[key] = self._rehearsed(self.plan(place, order)).seconds
+        return self.found[key]
 
     def places(self, order: Order, most: int) -> list[int]:
         """Numbers of the first `most` placements that there is time for, those first that are
         quickest with this order."""
-        known = {place: self._on(place, order) for place in range(len(self._plans))[:most]}
+        known = {place: self.seconds(place, order) for place in range(len(self._plans))[:most]}
         return sorted((p for p, seconds in known.items() if seconds < inf), key=known.__getitem__)
 
-    def plan(self, order: Order) -> Plan:
-        """In this order, on the placement that is looked at."""
-        return ordered(self._plans[self.place], order)
+    def plan(self, place: int, order: Order) -> Plan:
+        """In this order, on that placement."""
+        return ordered(self._plans[place], order)
 
     def orders(self, most: int) -> list[Order]:
         """The orders that there are, the first `most` of them."""
         return list(islice(unlike(self._alike), most))
 
-    def told(self, order: Order, first: Rehearsed, as_given: Order) -> Trials:
-        here = [key for place, key in self.found if place == self.place]
-        given, found = self.seconds(as_given), self.found.values()
+    def told(self, place: int, order: Order, first: Rehearsed, as_given: Order) -> Trials:
+        """What has come of it, if that order is taken on that placement."""
+        here = sum(one == place for one, _ in self.found)
+        given, found = self.found.get(self._key(place, as_given)), self.found.values()
         return Trials(
-            len(found), len(here) == len(self.orders(len(here) + 1)), self.seconds(order),
-            first.seconds, given if given < inf else None, max(found),
-            len({place for place, _ in self.found}),
+            len(found), here == len(self.orders(here + 1)), self.seconds(place, order),
+            first.seconds, given, max(found), len({one for one, _ in self.found}),
         )  # fmt: skip
-
-    def _on(self, place: int, order: Order) -> float:
-        key = self._key(place, order)
-        if key not in self.found:
-            if self.left <= 0:
-                return inf
-            self.found[key] = self._rehearsed(ordered(self._plans[place], order)).seconds
-        return self.found[key]
 
     def _key(self, place: int, order: Order) -> tuple[int, tuple[Hashable, ...]]:
         return place, tuple(map(self._alike.__getitem__, order))

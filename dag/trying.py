@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil, inf
 from typing import Any
 
@@ -78,11 +79,11 @@ def tried(
     if others or _loses(first):
         run = first.seconds if seconds < inf else inf
         trial.most = max(1, min(ORDERS, _affords(share * run, *_work(plan, first))))
-    least, trial.place, best = _best(trial, own)
+    least, place, best = _best(trial, own)
     if least > first.seconds * (1 - GAIN):
-        trial.place, best = 0, own
-    told = trial.told(best, first, tuple(range(plan.rows)))
-    taken = replace(trial.plan(best), trials=told)
+        place, best = 0, own
+    told = trial.told(place, best, first, tuple(range(plan.rows)))
+    taken = replace(trial.plan(place, best), trials=told)
     if taken.placement is not None and told.placements > 1:
         placement = replace(taken.placement, rehearsed=told.placements)
         return replace(taken, placement=placement)
@@ -126,24 +127,25 @@ def _best(trial: Rehearsals, own: Order) -> tuple[float, int, Order]:
     most, found = trial.most, list[tuple[float, int, Order]]()
     places = trial.places(own, max(PLACES, most // 2))
     for left, place in zip(range(len(places), 0, -1), places, strict=True):
-        trial.place, done = place, len(trial.found)
+        done = len(trial.found)
         trial.most = done + ceil((most - done) / min(left, AT_ONCE))
-        order = _quickest(trial, own)
-        found.append((trial.seconds(order), place, order))
+        order = _quickest(trial, place, own)
+        found.append((trial.seconds(place, order), place, order))
     return min(found, key=lambda one: one[0])
 
 
-def _quickest(trial: Rehearsals, own: Sequence[int]) -> Order:
-    """The quickest order that is found from its own, the rows as given, and some drawn by lot."""
-    rng = random.Random(0)
+def _quickest(trial: Rehearsals, place: int, own: Sequence[int]) -> Order:
+    """The quickest order on a placement that is found from its own, the rows as given, and some
+    drawn by lot."""
+    rng, seconds = random.Random(0), partial(trial.seconds, place)
     as_given = range(len(own))
     starts = [own, as_given, *(rng.sample(own, len(own)) for _ in range(DRAWN))]
-    drawn = list(map(trial.seconds, starts[: trial.left + 1]))
+    drawn = list(map(seconds, starts[: trial.left + 1]))
     if max(drawn) - min(drawn) < LOST * max(drawn):
         trial.most = len(trial.found)
     elif len(orders := trial.orders(trial.most + 1)) <= trial.most:
         starts += orders
-    return search(starts, trial.seconds, 8 * trial.most)
+    return search(starts, seconds, 8 * trial.most)
 
 
 def _loses(first: Rehearsed) -> bool:

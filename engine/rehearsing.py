@@ -81,12 +81,13 @@ def fleet_of(
     if plan.placement is not None:
         start = plan.placement.stages[0].models
     threads = {name: number for number, name in enumerate(dict.fromkeys(devices))}
+    models_of = [fresh() for _ in devices]
     workers = [
-        replace(_device(shelf, fresh()), there=has, start=held, processor=threads[name])
-        for name, has, held in zip(devices, there, start, strict=True)
+        replace(_device(shelf, models), there=has, start=held, processor=threads[name])
+        for name, models, has, held in zip(devices, models_of, there, start, strict=True)
     ]
     names = workers[0].names
-    models = {names[alias]: model for alias, model in fresh().items()}
+    models = {names[alias]: model for alias, model in models_of[0].items()}
     dispatch = RehearsedDispatch(
         len(devices), plan, names, {name: model.costs for name, model in models.items()},
         {name: model.kv_tokens for name, model in models.items()}, texts.characters,
