@@ -48,6 +48,7 @@ MODES: dict[str, tuple[str, ...]] = {
         "without folding",
     ),
     "half": (
+        OPERATOR_WISE,
         BASELINE,
         PLAN,
         BEFOREHAND,
@@ -58,7 +59,7 @@ MODES: dict[str, tuple[str, ...]] = {
     ),
 }
 """By KV memory: the modes that tell something there. Order and liveness matter when something is
-evicted; what merging saves, and how far ways with barriers are behind, hardly depends on memory."""
+evicted; what merging saves hardly depends on memory."""
 AMPLE = 2 << 30
 """Bytes of KV memory in which no shape evicts anything."""
 SLICE = 3

@@ -50,6 +50,7 @@ class Executor:
         self.workflow, self.backend = workflow, backend
         self.options = options or Options()
         self.stats = Stats()
+        self.lengths = Lengths(self.stats, self.options.known)
         self.wiring = self.wired(workflow)
         self.plan: Plan | None = None
         """What is followed, once `run` has begun with rows it could look through."""
@@ -59,7 +60,6 @@ class Executor:
         """What rows wait for."""
         wanted = self.options.plan and split_prefill.__name__ not in self.options.disable
         self.heads = Heads(backend, self.stats, wanted, self.options.salt)
-        self.lengths = Lengths(self.stats, self.options.known)
         self.names = names_of(backend)
         """Which aliases are one model."""
         self.hoisting: Hoisting | None = None
@@ -211,8 +211,8 @@ class Executor:
         return known[1]
 
     def wired(self, workflow: Workflow) -> Wiring:
-        """The wiring of a workflow of this run, prepared, by what is known when the run begins."""
-        return Wiring(workflow, self.options.known).prepare()
+        """The wiring of a workflow of this run, prepared, by what is known by now."""
+        return Wiring(workflow, self.lengths.known).prepare()
 
     # -- nodes ---------------------------------------------------------------------------------
 

@@ -88,6 +88,7 @@ async def generate(
             name, node.operator, row, start, ok, generations, merged=not own,
             model=node.model, worker=takers[-1] if takers else None,
         )  # fmt: skip
+        executor.lengths.counted(name, executor.wiring)
 
 
 def priority_of(executor: Executor, program: Program, node: LLMCall) -> float:

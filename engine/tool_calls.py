@@ -55,7 +55,9 @@ async def counted(
             executor.stats.result(unnumbered(path), value, arguments)
         return value
     finally:
-        executor.stats.task(unnumbered(path), "ToolCall", row, start, ok, [], merged=not own)
+        name = unnumbered(path)
+        executor.stats.task(name, "ToolCall", row, start, ok, [], merged=not own)
+        executor.lengths.counted(name, executor.wiring)
 
 
 async def _merged(

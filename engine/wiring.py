@@ -150,6 +150,14 @@ class Wiring:
         """The longest chain of the whole body."""
         return max(self.ahead.values(), default=0.0)
 
+    def learn(self, known: Estimates) -> None:
+        """Work out chains anew, by what is known now."""
+        self._known = known
+        for name in ("ahead", "behind", "length", "_lengths"):
+            self.__dict__.pop(name, None)
+        for body in self.bodies.values():
+            body.learn(known)
+
     def prepare(self) -> Wiring:
         """Work out everything now, so that mistakes show before the first row runs."""
         assert self.samplings is not None and self.splits is not None

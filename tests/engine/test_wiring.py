@@ -6,11 +6,16 @@ import asyncio
 
 import pytest
 
+import plait
 from plait import Engine, llm, tool, workflow
 from plait.dag.estimates import Estimates, operator_key
+from plait.dag.expected import FEW
 from plait.dag.workflow import as_workflow
 from plait.engine.backends.backend import Call
-from plait.engine.generation import Generation
+from plait.engine.generation import Generation, Usage
+from plait.engine.lengths import Lengths
+from plait.engine.row import RowState
+from plait.engine.run import Stats
 from plait.engine.wiring import TOKENS_PER_SECOND, TOOL_LENGTH, Wiring
 from plait.testing import FakeBackend
 
@@ -61,6 +66,22 @@ def report(topic: str) -> list[str]:
     return [glance(skim(topic)), research(read(topic))]
 
 
+@tool(effect="pure", timeout=120)
+async def slowly(text: str) -> str:
+    await asyncio.sleep(0.1)
+    return text
+
+
+@workflow
+def slow_report(topic: str) -> list[str]:
+    return [skim(topic), slowly(read(topic))]
+
+
+@workflow
+def mapped(topics: list[str]) -> list[str]:
+    return plait.map(read, topics)
+
+
 @pytest.mark.parametrize(
     ("expect", "order"),
     [
@@ -88,3 +109,28 @@ def test_chains_are_in_tokens_and_a_second_of_a_tool_counts_as_some() -> None:
     known = Wiring(graph, Estimates(given=given)).prepare()
     assert known.ahead["skim"] == 10 + TOOL_LENGTH
     assert known.ahead["read"] == known.length == 8 + 60 * TOKENS_PER_SECOND
+
+
+def test_what_a_run_shows_of_its_first_rows_puts_the_calls_of_others_in_order() -> None:
+    """Nothing is known before: `skim` may take 64 tokens. Its answers are short, and what `read`
+    leads to is slow."""
+    backend, rows = OneAtATime(), [{"topic": f"bees {i}"} for i in range(2 * FEW)]
+    with Engine(backend=backend, max_rows=1) as engine:
+        run = engine.run(slow_report, rows, plan=False)
+    assert not run.failed
+    assert backend.order[:2] == ["skim", "read"] and backend.order[-2:] == ["read", "skim"]
+
+
+def test_chains_are_worked_out_anew_in_bodies_too_and_no_more_often_than_need_be() -> None:
+    graph = as_workflow(mapped)
+    stats, wiring = Stats(), Wiring(graph).prepare()
+    lengths, row = Lengths(stats, Estimates()), RowState("x", 0)
+    body = wiring.bodies["map_read"]
+    assert body.length == wiring.ahead["map_read"] == 8
+    for number in range(3 * FEW):
+        answer = Generation((), "a", "stop", None, Usage(1, 0, 2))
+        stats.task("map_read/read", "LLMCall", row, stats.started, True, [answer])
+        before = lengths.known
+        lengths.counted("map_read/read", wiring)
+        assert (lengths.known is not before) == (number == FEW - 1)
+    assert body.length == wiring.ahead["map_read"] == 2
