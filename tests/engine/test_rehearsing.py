@@ -111,7 +111,8 @@ def test_counts_are_those_of_the_run(model: Path, planned: bool) -> None:
         prefill, generated = done_by(engine)
     assert cost is not None and cost.rehearsed is not None
     assert cost.decode_tokens == pytest.approx(generated, rel=0.05)
-    assert cost.prefill_tokens == pytest.approx(prefill, rel=0.1)
+    # Without a plan equal calls race: how many compute what they share hangs on when steps end.
+    assert cost.prefill_tokens == pytest.approx(prefill, rel=0.1 if planned else 0.2)
     assert cost.decode_steps >= TOKENS
     for name, node in run.stats.nodes.items():
         assert cost.rehearsed.nodes[name].calls == node.calls
